@@ -1,0 +1,105 @@
+//! The one sentence a run comes down to: what the service added to a rollout before and after, what a kill lost, and that
+//! the LLM's part stayed the same.
+
+use crate::format::{thousands, times, with_ms};
+use crate::schema::{LossCount, Report, Rung};
+
+#[cfg(test)]
+mod tests;
+
+/// By how much the LLM's mean may differ between two rungs and still count as unchanged.
+const LLM_SAME_WITHIN: f64 = 0.05;
+
+/// The first and the last rung through the service; the same one twice when only one ran.
+pub(crate) fn before_after(report: &Report) -> Option<(&Rung, &Rung)> {
+    let mut measured = report.rungs.iter().filter(|rung| rung.overhead.p50_us.is_some());
+    let before = measured.next()?;
+    Some((before, measured.next_back().unwrap_or(before)))
+}
+
+/// Mean time per rollout in the LLM's stages; `None` where the rung saw no LLM.
+pub(crate) fn llm_us(rung: &Rung) -> Option<f64> {
+    rung.stage_groups.get("llm").map(|stage| stage.per_rollout_us).filter(|us| *us > 0.0)
+}
+
+/// Whether two means of the LLM's part count as the same.
+pub(crate) fn llm_unchanged(before_us: f64, after_us: f64) -> bool {
+    (after_us / before_us - 1.0).abs() <= LLM_SAME_WITHIN
+}
+
+/// What SIGKILL lost, where it was measured.
+pub(crate) fn killed(rung: &Rung) -> Option<LossCount> {
+    rung.loss.as_ref()?.process_killed
+}
+
+/// The headline sentence: the first line on screen.
+#[must_use]
+pub fn headline(report: &Report) -> String {
+    let prefix = if report.run.interrupted { "Interrupted, partial: " } else { "" };
+    let Some((before, after)) = before_after(report) else {
+        return format!("{prefix}No rung went through the service, so there is no overhead to report.");
+    };
+    if std::ptr::eq(before, after) {
+        return format!("{prefix}{}", single(before));
+    }
+    let (before_us, after_us) =
+        (before.overhead.p50_us.unwrap_or_default(), after.overhead.p50_us.unwrap_or_default());
+    format!(
+        "{prefix}The service added {} to a rollout before ({}) and {} after ({}){}; {}; {}.",
+        with_ms(before_us),
+        before.name,
+        with_ms(after_us),
+        after.name,
+        change(before_us, after_us),
+        lost(before, after),
+        llm(before, after),
+    )
+}
+
+fn single(rung: &Rung) -> String {
+    let loss = match killed(rung) {
+        Some(count) => format!("a kill lost {}", of(count)),
+        None => "what a kill loses was not measured".to_owned(),
+    };
+    let llm = llm_us(rung)
+        .map_or_else(|| "the LLM was not measured".to_owned(), |us| format!("the LLM took {}", with_ms(us)));
+    let added = with_ms(rung.overhead.p50_us.unwrap_or_default());
+    format!("The service added {added} to a rollout ({}, the only rung that ran); {loss}; {llm}.", rung.name)
+}
+
+fn change(before_us: f64, after_us: f64) -> String {
+    match after_us {
+        _ if after_us <= 0.0 || before_us <= 0.0 => String::new(),
+        _ if before_us >= after_us => format!(", {} less", times(before_us / after_us)),
+        _ => format!(", {} more", times(after_us / before_us)),
+    }
+}
+
+fn of(count: LossCount) -> String {
+    format!(
+        "{} of {} acknowledged rewards",
+        thousands(count.lost as f64),
+        thousands(count.acknowledged as f64)
+    )
+}
+
+fn lost(before: &Rung, after: &Rung) -> String {
+    match (killed(before), killed(after)) {
+        (Some(before), Some(after)) => format!("a kill lost {} before and {} after", of(before), of(after)),
+        (Some(before), None) => format!("a kill lost {} before (not measured after)", of(before)),
+        (None, Some(after)) => format!("a kill lost {} after (not measured before)", of(after)),
+        (None, None) => "what a kill loses was not measured".to_owned(),
+    }
+}
+
+fn llm(before: &Rung, after: &Rung) -> String {
+    match (llm_us(before), llm_us(after)) {
+        (Some(before), Some(after)) if llm_unchanged(before, after) => {
+            format!("the LLM's part did not change ({} and {})", with_ms(before), with_ms(after))
+        }
+        (Some(before), Some(after)) => {
+            format!("the LLM's part CHANGED, from {} to {}", with_ms(before), with_ms(after))
+        }
+        _ => "the LLM's part was not measured".to_owned(),
+    }
+}

@@ -1,0 +1,64 @@
+use super::*;
+use crate::dist::Recorder;
+use crate::schema::{Environment, Loss, Run, SCHEMA, StageReport};
+
+fn rung(name: &str, overhead_us: u64, llm_us: f64) -> Rung {
+    let overhead: Recorder = [overhead_us * 1000; 20].into_iter().collect();
+    let mut rung = Rung { name: name.to_owned(), overhead: overhead.to_dist(), ..Rung::default() };
+    rung.stage_groups
+        .insert("llm".to_owned(), StageReport { per_rollout_us: llm_us, ..StageReport::default() });
+    rung
+}
+
+fn report(rungs: Vec<Rung>) -> Report {
+    let run = Run {
+        id: String::new(),
+        started_at: String::new(),
+        finished_at: String::new(),
+        commit: String::new(),
+        dirty: false,
+        command: String::new(),
+        seed: 0,
+        interrupted: false,
+    };
+    Report {
+        schema: SCHEMA.to_owned(),
+        run,
+        environment: Environment::default(),
+        rungs,
+        seed_rows: vec![],
+        comparisons: vec![],
+        verdicts: vec![],
+    }
+}
+
+#[test]
+fn before_and_after() {
+    let report = report(vec![
+        Rung { name: "direct".to_owned(), ..Rung::default() },
+        rung("blob", 2_912_000, 2_012_000.0),
+        rung("pooled", 900_000, 2_000_000.0),
+        rung("parallel", 3_900, 2_009_000.0),
+    ]);
+    insta::assert_snapshot!(headline(&report), @"The service added 2,912 ms to a rollout before (blob) and 3.90 ms after (parallel), 747× less; what a kill loses was not measured; the LLM's part did not change (2,012 ms and 2,009 ms).");
+}
+
+#[test]
+fn losses_and_a_changed_llm_are_said() {
+    let (mut before, mut after) = (rung("blob", 3_000, 2_000.0), rung("write-back", 6_000, 3_000.0));
+    let loss = |lost| {
+        let count = LossCount { acknowledged: 60, recovered: 60 - lost, lost };
+        Some(Loss { process_killed: Some(count), ..Loss::default() })
+    };
+    (before.loss, after.loss) = (loss(0), loss(14));
+    let mut report = report(vec![before, after]);
+    report.run.interrupted = true;
+    insta::assert_snapshot!(headline(&report), @"Interrupted, partial: The service added 3.00 ms to a rollout before (blob) and 6.00 ms after (write-back), 2.00× more; a kill lost 0 of 60 acknowledged rewards before and 14 of 60 acknowledged rewards after; the LLM's part CHANGED, from 2.00 ms to 3.00 ms.");
+}
+
+#[test]
+fn one_rung_or_none() {
+    insta::assert_snapshot!(headline(&report(vec![rung("blob", 3_000, 2_000.0)])), @"The service added 3.00 ms to a rollout (blob, the only rung that ran); what a kill loses was not measured; the LLM took 2.00 ms.");
+    let direct = Rung { name: "direct".to_owned(), ..Rung::default() };
+    insta::assert_snapshot!(headline(&report(vec![direct])), @"No rung went through the service, so there is no overhead to report.");
+}

@@ -1,0 +1,167 @@
+//! Hand-written SVG: scales, bars and axes in percent of their box, so that drawings stretch with the page while their text
+//! keeps its size.
+
+use std::fmt::Write as _;
+
+use mipro_telemetry::Group;
+
+use super::markup::Esc;
+use crate::format::three_digits;
+
+/// Patterns that drawings refer to by name; the one thing shared by all of them.
+pub(super) const PATTERNS: &str = "<svg class=\"defs\" width=\"0\" height=\"0\" aria-hidden=\"true\" focusable=\"false\"><defs>\
+<pattern id=\"hatch\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+<rect width=\"5\" height=\"5\" class=\"hatch-ground\"/><rect width=\"2\" height=\"5\" class=\"hatch-line\"/></pattern>\
+</defs></svg>\n";
+
+/// Maps figures to percent of a length.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scale {
+    /// From zero to the given value.
+    Linear { max: f64 },
+    /// Between powers of ten, given as their exponents.
+    Log { from: i32, to: i32 },
+}
+
+impl Scale {
+    /// Linear, with room to a round number above the largest.
+    pub(super) fn linear(max: f64) -> Self {
+        let step = Self::step(max.max(f64::MIN_POSITIVE));
+        Self::Linear { max: (max / step).ceil().max(1.0) * step }
+    }
+
+    /// Logarithmic over whole powers of ten that hold all positive values; at least one decade.
+    pub(super) fn log(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let positive = values.filter(|value| value.is_finite() && *value > 0.0);
+        let (low, high) =
+            positive.fold((f64::MAX, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+        if high <= 0.0 {
+            return Self::Log { from: 0, to: 1 };
+        }
+        let from = low.log10().floor() as i32;
+        Self::Log { from, to: (high.log10().ceil() as i32).max(from + 1) }
+    }
+
+    fn step(max: f64) -> f64 {
+        let rough = max / 5.0;
+        let power = 10_f64.powf(rough.log10().floor());
+        let lead = rough / power;
+        power
+            * if lead <= 1.0 {
+                1.0
+            } else if lead <= 2.0 {
+                2.0
+            } else if lead <= 5.0 {
+                5.0
+            } else {
+                10.0
+            }
+    }
+
+    /// Where a value lies, in percent, kept within 0 … 100.
+    pub(super) fn percent(self, value: f64) -> f64 {
+        let share = match self {
+            Self::Linear { max } => value / max,
+            Self::Log { .. } if value <= 0.0 => 0.0,
+            Self::Log { from, to } => (value.log10() - f64::from(from)) / f64::from(to - from),
+        };
+        if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 0.0 }
+    }
+
+    /// Round values to label.
+    pub(super) fn ticks(self) -> Vec<f64> {
+        match self {
+            Self::Linear { max } => {
+                let step = Self::step(max);
+                (0..=(max / step).round() as i32).map(|index| f64::from(index) * step).collect()
+            }
+            Self::Log { from, to } => (from..=to).map(|exponent| 10_f64.powi(exponent)).collect(),
+        }
+    }
+}
+
+/// A tick's label: `0.01`, `1`, `2,000`, `10k`.
+pub(super) fn tick(value: f64) -> String {
+    if value >= 10_000.0 && (value / 1000.0).fract() == 0.0 {
+        return format!("{}k", crate::format::thousands(value / 1000.0));
+    }
+    if value != 0.0 && value < 1.0 {
+        let text = format!("{value:.6}");
+        return text.trim_end_matches('0').to_owned();
+    }
+    if value.fract().abs() < 1e-9 { crate::format::thousands(value) } else { three_digits(value) }
+}
+
+/// The class that gives a roll-up its colour.
+pub(super) fn group_class(group: Group) -> &'static str {
+    match group {
+        Group::Db => "g-db",
+        Group::S3 => "g-s3",
+        Group::Tpe => "g-tpe",
+        Group::Llm => "g-llm",
+        Group::Log => "g-log",
+        Group::Cpu => "g-cpu",
+        Group::Queue => "g-queue",
+        Group::Other | Group::Background => "g-other",
+    }
+}
+
+/// One piece of a stacked bar.
+pub(super) struct Segment {
+    pub(super) class: &'static str,
+    pub(super) value: f64,
+    /// Shown on hover.
+    pub(super) title: String,
+}
+
+/// Vertical lines at a scale's ticks.
+pub(super) fn grid(scale: Scale, height: u32) -> String {
+    scale.ticks().iter().map(|value| scale.percent(*value)).fold(String::new(), |mut lines, x| {
+        // Writing to a String cannot fail.
+        let _ = write!(lines, "<line class=\"grid\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y2=\"{height}\"/>");
+        lines
+    })
+}
+
+/// A horizontal stacked bar on a linear scale; `label` says to those who cannot see it what it shows.
+pub(super) fn stacked(label: &str, segments: &[Segment], scale: Scale) -> String {
+    let mut svg = format!(
+        "<svg class=\"bar\" width=\"100%\" height=\"22\" role=\"img\" aria-label=\"{}\">{}",
+        Esc(label),
+        grid(scale, 28)
+    );
+    let mut from = 0.0;
+    for segment in segments.iter().filter(|segment| segment.value > 0.0) {
+        let (x, end) = (scale.percent(from), scale.percent(from + segment.value));
+        // Writing to a String cannot fail.
+        let _ = write!(
+            svg,
+            "<rect class=\"{}\" x=\"{x:.3}%\" width=\"{:.3}%\" height=\"22\"><title>{}</title></rect>",
+            segment.class,
+            end - x,
+            Esc(&segment.title)
+        );
+        from += segment.value;
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// Labels under a scale, as HTML so that they can be left out where narrow.
+pub(super) fn axis(scale: Scale, unit: &str) -> String {
+    let mut axis = String::from("<span class=\"axis\" aria-hidden=\"true\">");
+    let ticks = scale.ticks();
+    let last = ticks.len().saturating_sub(1);
+    for (index, value) in ticks.iter().enumerate() {
+        let side = match index {
+            0 => " class=\"first\"",
+            _ if index == last => " class=\"last\"",
+            _ => "",
+        };
+        let unit = if index == last { unit } else { "" };
+        let _ =
+            write!(axis, "<i{side} style=\"left:{:.3}%\">{}{unit}</i>", scale.percent(*value), tick(*value));
+    }
+    axis.push_str("</span>");
+    axis
+}

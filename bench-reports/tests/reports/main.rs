@@ -1,0 +1,9 @@
+//! Reports as people and programs meet them: the terminal, the page, the files.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod browser;
+mod files;
+mod fixture;
+mod html;
+mod schema;
+mod text;
