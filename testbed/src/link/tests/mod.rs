@@ -1,0 +1,3 @@
+mod counters;
+mod pipe;
+mod spec;
