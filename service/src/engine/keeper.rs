@@ -1,0 +1,226 @@
+//! Loading and saving whole documents: the one path from memory to the stores and back, for every engine.
+//!
+//! A save writes the object first and moves the row second. [`Keeper::save_as_original`] does it without conditions, as
+//! the original did. The other saves never overwrite an object and never take a row back: a request that arrives late, or
+//! another process, can lose against us or win against us, but can't undo what we were told was saved.
+
+use bytes::Bytes;
+use mipro_telemetry::{Ledger, Operation, Phase, Recorders, Stage};
+use uuid::Uuid;
+
+use super::document::{Document, corrupt};
+use super::figures::Counters;
+use super::{Access, EngineError};
+use crate::store::blobs::PutRule;
+use crate::store::{StoreError, Stores, SystemRow, WriteRule};
+use crate::system::{OrgId, SystemId};
+
+/// Attempts to find a free key for an object. The first conflict is an orphan of an earlier save; the next keys are random.
+const KEYS_MAX: usize = 3;
+
+/// Why a save came to nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SaveError {
+    /// A store failed. The save may have happened or not.
+    Failed(EngineError),
+    /// The row is at our version or beyond, and not by our hand: what is in memory is not what is stored.
+    Conflict,
+}
+
+impl From<SaveError> for EngineError {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Failed(error) => error,
+            SaveError::Conflict => Self::unavailable("the state was changed by another process and"),
+        }
+    }
+}
+
+/// What a save that failed half-way had done, so that repeating it needn't begin anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    written: Option<(u64, String)>,
+}
+
+/// Loads and saves. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    pub(crate) stores: Stores,
+    pub(crate) recorders: Recorders,
+    pub(crate) counters: std::sync::Arc<Counters>,
+}
+
+impl Keeper {
+    pub(crate) fn new(stores: Stores, recorders: Recorders) -> Self {
+        Self { stores, recorders, counters: std::sync::Arc::default() }
+    }
+
+    /// Row, object, document; a foreign org's system costs it no more than the row.
+    pub(crate) async fn load(
+        &self,
+        system: SystemId,
+        access: Access,
+        ledger: &Ledger,
+    ) -> Result<Document, EngineError> {
+        let ledger = ledger.in_phase(Phase::Load);
+        let row = self.stores.table.get(system, &ledger).await?.ok_or(EngineError::NotFound)?;
+        admit(access, row.org_id)?;
+        let key = row.state_ref.ok_or_else(|| {
+            corrupt(&system.to_string(), "the system's row names no stored state".to_owned())
+        })?;
+        let bytes = match self.stores.blobs.get(&key, &ledger).await {
+            Err(StoreError::NotFound) => {
+                return Err(corrupt(&key, "the system's row names an object that is not there".to_owned()));
+            }
+            other => other?,
+        };
+        ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes))
+    }
+
+    /// Overwrites object and row, whatever is there: of two savers that loaded the same version, the later one wins and the
+    /// other's events are gone.
+    pub(crate) async fn save_as_original(
+        &self,
+        document: &Document,
+        ledger: &Ledger,
+    ) -> Result<(), EngineError> {
+        let ledger = ledger.in_phase(Phase::Save);
+        let bytes = ledger.time(Stage::StateEncode, || document.encode())?;
+        let key = key(document, None);
+        self.stores.blobs.put(&key, bytes, PutRule::Overwrite, Stage::S3Put, &ledger).await?;
+        self.stores.table.upsert(&row(document, key), WriteRule::Overwrite, &ledger).await?;
+        Ok(())
+    }
+
+    /// Saves before the caller is answered.
+    pub(crate) async fn save_through(&self, document: &Document, ledger: &Ledger) -> Result<(), SaveError> {
+        let ledger = ledger.in_phase(Phase::Save);
+        let bytes = ledger.time(Stage::StateEncode, || document.encode()).map_err(SaveError::Failed)?;
+        let key = self.put_fresh(document, bytes, Stage::S3Put, &ledger).await?;
+        let row = row(document, key);
+        let advanced = self.stores.table.upsert(&row, WriteRule::Advance, &ledger).await;
+        if advanced.map_err(failed)? { Ok(()) } else { Err(SaveError::Conflict) }
+    }
+
+    /// Saves behind the answers, clocked as background work. `attempt` is what the last try of this system left; after an
+    /// error it holds what this one left.
+    pub(crate) async fn save_behind(
+        &self,
+        document: Document,
+        attempt: &mut Attempt,
+    ) -> Result<(), SaveError> {
+        let ledger = Ledger::start(Operation::Background);
+        let result = self.run_behind(document, attempt, &ledger).await;
+        self.counters.saved(&result);
+        self.recorders.record(&ledger.finish());
+        result
+    }
+
+    async fn run_behind(
+        &self,
+        document: Document,
+        attempt: &mut Attempt,
+        ledger: &Ledger,
+    ) -> Result<(), SaveError> {
+        let version = document.state.version;
+        let (key, row) = match attempt.written.take().filter(|(written, _)| *written == version) {
+            Some((_, key)) => (key.clone(), row(&document, key)),
+            None => {
+                let clock = ledger.clone();
+                // Encoding a long history takes milliseconds, which nobody's request should spend in the queue behind it.
+                let (document, bytes) = tokio::task::spawn_blocking(move || {
+                    let bytes = clock.time(Stage::SnapshotEncode, || document.encode());
+                    (document, bytes)
+                })
+                .await
+                .map_err(|_| {
+                    SaveError::Failed(EngineError::Internal { what: "encoding a state panicked" })
+                })?;
+                let bytes = bytes.map_err(SaveError::Failed)?;
+                let key = self.put_fresh(&document, bytes, Stage::SnapshotPut, ledger).await?;
+                (key.clone(), row(&document, key))
+            }
+        };
+        attempt.written = Some((version, key));
+        let moved = self.move_pointer(&row, ledger).await;
+        if moved.is_ok() {
+            attempt.written = None;
+        }
+        moved
+    }
+
+    /// Moves the row behind the answers. The statement's own stages run on a ledger of their own and are shown as one,
+    /// `pointer.update`.
+    async fn move_pointer(&self, row: &SystemRow, ledger: &Ledger) -> Result<(), SaveError> {
+        let inner = Ledger::start(Operation::Background);
+        let stage = ledger.enter(Stage::PointerUpdate);
+        let mut ours = self.stores.table.upsert(row, WriteRule::Advance, &inner).await.map_err(failed)?;
+        if !ours {
+            // An earlier try, whose answer was lost, may have moved it.
+            let now = self.stores.table.get(row.system_id, &inner).await.map_err(failed)?;
+            ours = now.is_some_and(|now| now.version == row.version && now.state_ref == row.state_ref);
+        }
+        stage.done();
+        let entries = inner.finish().entries;
+        let round_trips = entries.iter().map(|entry| entry.round_trips).sum();
+        let statements = entries.iter().filter(|e| e.stage == Stage::DbQuery).map(|e| e.count).sum();
+        let bytes = entries.iter().map(|entry| entry.bytes).sum();
+        ledger.count(Stage::PointerUpdate, statements, bytes, round_trips);
+        if ours { Ok(()) } else { Err(SaveError::Conflict) }
+    }
+
+    /// Puts an object under a key nobody has used. A save that failed after its put, or whose put is still under way
+    /// somewhere, may hold the plain key: its bytes are other events than ours, and must neither be overwritten by ours nor
+    /// overwrite them.
+    async fn put_fresh(
+        &self,
+        document: &Document,
+        bytes: Bytes,
+        stage: Stage,
+        ledger: &Ledger,
+    ) -> Result<String, SaveError> {
+        let mut suffix = None;
+        for _ in 0..KEYS_MAX {
+            let key = key(document, suffix);
+            match self.stores.blobs.put(&key, bytes.clone(), PutRule::Create, stage, ledger).await {
+                Ok(()) => return Ok(key),
+                Err(StoreError::AlreadyExists) => suffix = Some(Uuid::new_v4()),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(SaveError::Failed(EngineError::unavailable("the object store")))
+    }
+}
+
+fn failed(error: StoreError) -> SaveError {
+    SaveError::Failed(error.into())
+}
+
+/// Whether `access` may see a system of `org`.
+pub(crate) fn admit(access: Access, org: OrgId) -> Result<(), EngineError> {
+    match access {
+        Access::Org(caller) if caller != org => Err(EngineError::NotFound),
+        Access::Org(_) | Access::Capability => Ok(()),
+    }
+}
+
+fn key(document: &Document, suffix: Option<Uuid>) -> String {
+    let (system, version) = (document.state.system_id, document.state.version);
+    match suffix {
+        None => format!("systems/{system}/state-{version:020}.json"),
+        Some(suffix) => format!("systems/{system}/state-{version:020}-{:08x}.json", suffix.as_fields().0),
+    }
+}
+
+fn row(document: &Document, key: String) -> SystemRow {
+    let state = &document.state;
+    SystemRow {
+        system_id: state.system_id,
+        org_id: state.org_id,
+        status: state.status.name().to_owned(),
+        mode: state.spec.mode.name().to_owned(),
+        version: state.version,
+        state_ref: Some(key),
+        updated_at: None,
+    }
+}

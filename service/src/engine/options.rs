@@ -1,0 +1,117 @@
+//! How an engine is set up.
+
+use std::time::Duration;
+
+use crate::clock::Contexts;
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// See [`super::blob`].
+    Blob,
+    /// See [`super::cache`].
+    Cache,
+    /// See [`super::actor`].
+    Actor,
+}
+
+/// When a changed state is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Save {
+    /// Behind the answers: after so many events or so long.
+    Back,
+    /// Before the answer.
+    Through,
+}
+
+/// Everything an engine is told.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Which engine. Default: actor.
+    pub kind: EngineKind,
+    /// For the engine `cache`.
+    pub cache: CacheOptions,
+    /// For the engine `actor`.
+    pub actor: ActorOptions,
+    /// Time and randomness for the commands.
+    pub contexts: Contexts,
+    /// How long [`super::Engine::shutdown`] may save. Default: 10 s.
+    pub shutdown_deadline: Duration,
+}
+
+impl EngineOptions {
+    /// The defaults of an engine.
+    #[must_use]
+    pub fn new(kind: EngineKind, contexts: Contexts) -> Self {
+        Self {
+            kind,
+            cache: CacheOptions::default(),
+            actor: ActorOptions::default(),
+            contexts,
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The engine `cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Systems in memory; for a moment up to twice as many, while evicted ones are being saved. Higher loads less often and
+    /// takes more memory. Default: 1,024.
+    pub systems_max: usize,
+    /// When a changed state is saved. Default: back.
+    pub save: Save,
+    /// With [`Save::Back`]: save a system after this many unsaved events; a job may ask for fewer. Lower loses less in a
+    /// crash and writes more. Default: 500.
+    pub save_events_max: u64,
+    /// With [`Save::Back`]: save a system when its oldest unsaved event is this old; a job may ask for sooner. Default: 30 s.
+    pub save_delay_max: Duration,
+    /// With [`Save::Back`]: unsaved events of all systems together, beyond which commands are refused until the stores have
+    /// caught up. Bounds memory and loss while a store is down. Default: 100,000.
+    pub unsaved_events_max: u64,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            systems_max: 1_024,
+            save: Save::Back,
+            save_events_max: 500,
+            save_delay_max: Duration::from_secs(30),
+            unsaved_events_max: 100_000,
+        }
+    }
+}
+
+/// The engine `actor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActorOptions {
+    /// Shards. Default: 8 for each core.
+    pub shards: usize,
+    /// Requests waiting for one shard, beyond which they are refused. Default: 1,024.
+    pub mailbox_max: usize,
+    /// Systems in memory, over all shards; for a moment up to twice as many, while evicted ones are being saved.
+    /// Default: 1,024.
+    pub systems_max: usize,
+    /// Save a changed system when its oldest unsaved event is this old, so that a crash loses no more than that; zero:
+    /// only when it leaves memory and on a clean stop. Default: 30 s.
+    pub save_delay_max: Duration,
+    /// A system nobody has used for this long leaves memory. Default: 10 min.
+    pub idle_max: Duration,
+    /// How long an answer may wait for the log. Default: 10 s.
+    pub gate_wait_max: Duration,
+}
+
+impl Default for ActorOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            shards: 8 * cores,
+            mailbox_max: 1_024,
+            systems_max: 1_024,
+            save_delay_max: Duration::from_secs(30),
+            idle_max: Duration::from_secs(600),
+            gate_wait_max: Duration::from_secs(10),
+        }
+    }
+}

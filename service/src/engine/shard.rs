@@ -1,0 +1,511 @@
+//! One shard: a task that owns the state of its systems and handles one message at a time.
+//!
+//! Handlers are synchronous. Loads and saves run in tasks of their own and come back as messages, so that one system's slow
+//! store never holds up its neighbours. Every queue is bounded: the mailbox, the requests that wait for a load, and those
+//! that wait for a place.
+//!
+//! A shard that panics within a command drops that system's state, answers 500, and reads the state anew at the next
+//! request; at the level `memory` what had not been saved is lost with it.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use lru::LruCache;
+use mipro_telemetry::{Ledger, Stage, StageGuard};
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use super::document::{Document, Undone};
+use super::keeper::{Attempt, Keeper, SaveError, admit};
+use super::{Access, ActorOptions, EngineError, Gate, Question};
+use crate::clock::Contexts;
+use crate::log::{Batch, EventLog, Lsn};
+use crate::system::{Command, Recorded, Reply, SystemId};
+
+/// Requests that wait for one system to be loaded, or for a place in the shard.
+const WAITING_MAX: usize = 1_024;
+/// How often a shard looks for systems to save or to let go.
+const TICK: Duration = Duration::from_secs(1);
+/// How many of the least recently used systems one look for room considers.
+const LOOK_MAX: usize = 16;
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// What all shards share.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) keeper: Keeper,
+    pub(super) contexts: Contexts,
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) durable: watch::Receiver<Lsn>,
+    pub(super) options: ActorOptions,
+    pub(super) loads: Semaphore,
+    pub(super) saves: Semaphore,
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Request(Box<Request>),
+    /// A new system, stored already.
+    Adopt(Box<Document>),
+    /// Save everything; answers how many systems could not be saved by the deadline. Commands are refused from now on.
+    Drain {
+        deadline: Instant,
+        answer: oneshot::Sender<usize>,
+    },
+}
+
+/// A request on its way through a shard.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) system: SystemId,
+    pub(super) access: Access,
+    pub(super) ask: Ask,
+    pub(super) ledger: Ledger,
+    /// Runs while it waits for the shard, for a place, or for a load that another request began.
+    pub(super) queue: StageGuard,
+    pub(super) answer: oneshot::Sender<Result<Answered, EngineError>>,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Execute(Command),
+    Inspect(Question),
+}
+
+/// What is answered, and when it may leave.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) outgoing: Outgoing,
+    pub(super) gate: Gate,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Reply(Reply),
+    Body(Value),
+}
+
+/// A system's place in the shard.
+#[derive(Debug)]
+enum Slot {
+    /// Being loaded for the first request, which these follow.
+    Loading(VecDeque<Request>),
+    Active(Box<Active>),
+}
+
+/// A system in memory.
+#[derive(Debug)]
+struct Active {
+    document: Document,
+    /// The newest of its events in the log.
+    lsn: Lsn,
+    /// Events that no save has covered, and since when.
+    unsaved: u64,
+    dirty_since: Instant,
+    used: Instant,
+    /// A save is under way.
+    saving: bool,
+    /// What the last save left half done.
+    attempt: Attempt,
+    failures: u32,
+    not_before: Instant,
+}
+
+/// What comes back from a task.
+#[derive(Debug)]
+enum Outcome {
+    Loaded { first: Box<Request>, result: Result<Box<Document>, EngineError> },
+    Saved { system: SystemId, version: u64, attempt: Attempt, result: Result<(), SaveError> },
+}
+
+/// A shard's own state.
+#[derive(Debug)]
+pub(super) struct Shard {
+    world: Arc<World>,
+    slots: LruCache<SystemId, Slot>,
+    systems_max: usize,
+    /// Requests for systems that have no place yet.
+    parked: VecDeque<Request>,
+    tasks: JoinSet<Outcome>,
+    draining: bool,
+}
+
+impl Active {
+    fn new(document: Document) -> Self {
+        let now = Instant::now();
+        Self {
+            document,
+            lsn: Lsn(0),
+            unsaved: 0,
+            dirty_since: now,
+            used: now,
+            saving: false,
+            attempt: Attempt::default(),
+            failures: 0,
+            not_before: now,
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn new(world: Arc<World>) -> Self {
+        let systems_max = world.options.systems_max.div_ceil(world.options.shards.max(1)).max(1);
+        Self {
+            world,
+            slots: LruCache::unbounded(),
+            systems_max,
+            parked: VecDeque::new(),
+            tasks: JoinSet::new(),
+            draining: false,
+        }
+    }
+
+    /// Handles messages until the engine is dropped. Loads and saves then under way are dropped with it.
+    pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = mailbox.recv() => match message {
+                    Some(Message::Request(request)) => self.handle(*request),
+                    Some(Message::Adopt(document)) => self.adopt(*document),
+                    Some(Message::Drain { deadline, answer }) => self.drain(deadline, answer).await,
+                    None => return,
+                },
+                Some(outcome) = self.tasks.join_next() => self.settle(outcome),
+                _ = tick.tick() => self.look_around(),
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        if self.draining && matches!(request.ask, Ask::Execute(_)) {
+            refuse(request, EngineError::Draining);
+            return;
+        }
+        match self.slots.get_mut(&request.system) {
+            Some(Slot::Active(_)) => self.respond(request),
+            Some(Slot::Loading(waiting)) if waiting.len() < WAITING_MAX => waiting.push_back(request),
+            Some(Slot::Loading(_)) => {
+                refuse(
+                    request,
+                    EngineError::overloaded("too many requests wait for this system to be loaded"),
+                );
+            }
+            None => self.load(request),
+        }
+    }
+
+    /// Loads the request's system, or parks the request when there is no place for it.
+    fn load(&mut self, request: Request) {
+        self.make_room();
+        if self.slots.len() >= self.systems_max.saturating_mul(2) {
+            if self.parked.len() < WAITING_MAX {
+                self.parked.push_back(request);
+            } else {
+                refuse(request, EngineError::overloaded("every place for systems in memory is taken"));
+            }
+            return;
+        }
+        let Request { system, access, ask, ledger, queue, answer } = request;
+        queue.done();
+        self.slots.put(system, Slot::Loading(VecDeque::new()));
+        self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
+        let world = Arc::clone(&self.world);
+        self.tasks.spawn(async move {
+            // Whose system it is, is asked of each request when it is answered: another org's may be waiting behind this one.
+            let queue = ledger.enter(Stage::Queue);
+            let permit = world.loads.acquire().await;
+            queue.done();
+            let load =
+                AssertUnwindSafe(world.keeper.load(system, Access::Capability, &ledger)).catch_unwind();
+            let result = load.await.unwrap_or(Err(EngineError::Internal { what: "a load panicked" }));
+            drop(permit);
+            let queue = ledger.enter(Stage::Queue);
+            let result = result.map(Box::new);
+            let first = Box::new(Request { system, access, ask, ledger, queue, answer });
+            Outcome::Loaded { first, result }
+        });
+    }
+
+    /// Answers a request of an active system.
+    fn respond(&mut self, request: Request) {
+        let Request { system, access, ask, ledger, queue, answer } = request;
+        queue.done();
+        let Some(Slot::Active(active)) = self.slots.get_mut(&system) else { return };
+        active.used = Instant::now();
+        let result = admit(access, active.document.state.org_id).and_then(|()| match ask {
+            Ask::Inspect(question) => Ok(Outgoing::Body(active.document.answer(&question))),
+            Ask::Execute(command) => active.execute(&self.world, &command, &ledger).map(Outgoing::Reply),
+        });
+        let (lsn, unsaved) = (active.lsn, active.unsaved);
+        if let Err(error @ (EngineError::Internal { .. } | EngineError::Unavailable { .. })) = &result {
+            tracing::error!(%error, lost_events = unsaved, "a system's state was dropped and will be loaded anew");
+            self.world.keeper.counters.poisoned.fetch_add(1, Ordering::Relaxed);
+            self.forget(system);
+        }
+        let answered = result.map(|outgoing| Answered { outgoing, gate: self.gate(lsn) });
+        // Whoever asked may have gone; what was applied stays applied.
+        let _unheard = answer.send(answered);
+    }
+
+    /// Opens when everything a system's state shows now is durable.
+    fn gate(&self, lsn: Lsn) -> Gate {
+        if lsn == Lsn(0) {
+            return Gate::open();
+        }
+        Gate::at(lsn, self.world.durable.clone(), self.world.options.gate_wait_max)
+    }
+
+    /// Its id is fresh and its creator has not been answered, so nobody can have changed it meanwhile.
+    fn adopt(&mut self, document: Document) {
+        let system = document.state.system_id;
+        self.make_room();
+        if !self.slots.contains(&system) && self.slots.len() < self.systems_max {
+            self.slots.put(system, Slot::Active(Box::new(Active::new(document))));
+            self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn settle(&mut self, outcome: Result<Outcome, JoinError>) {
+        match outcome {
+            Ok(Outcome::Loaded { first, result }) => self.loaded(*first, result),
+            Ok(Outcome::Saved { system, version, attempt, result }) => {
+                self.saved(system, version, attempt, &result);
+            }
+            // The tasks catch their panics themselves, and nobody aborts them while the shard lives.
+            Err(error) => tracing::error!(%error, "a load or a save was lost"),
+        }
+        self.unpark();
+    }
+
+    /// Handles the requests that found no place, as far as there are places now.
+    fn unpark(&mut self) {
+        if !self.parked.is_empty() {
+            self.make_room();
+        }
+        while self.slots.len() < self.systems_max.saturating_mul(2) {
+            let Some(request) = self.parked.pop_front() else { break };
+            self.handle(request);
+        }
+    }
+
+    fn loaded(&mut self, first: Request, result: Result<Box<Document>, EngineError>) {
+        let system = first.system;
+        let Some(Slot::Loading(waiting)) = self.slots.pop(&system) else { return };
+        match result {
+            Ok(document) => {
+                self.slots.put(system, Slot::Active(Box::new(Active::new(*document))));
+                self.handle(first);
+                waiting.into_iter().for_each(|request| self.handle(request));
+            }
+            Err(error) => {
+                self.world.keeper.counters.resident.fetch_sub(1, Ordering::Relaxed);
+                waiting.into_iter().for_each(|request| refuse(request, error.clone()));
+                refuse(first, error);
+            }
+        }
+    }
+
+    fn saved(&mut self, system: SystemId, version: u64, attempt: Attempt, result: &Result<(), SaveError>) {
+        let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
+        active.saving = false;
+        active.attempt = attempt;
+        match result {
+            Ok(()) => {
+                // Events are numbered without gaps: the difference is what came meanwhile.
+                let left = active.document.state.version - version;
+                let covered = active.unsaved - left;
+                self.world.keeper.counters.unsaved_events.fetch_sub(covered, Ordering::Relaxed);
+                active.unsaved = left;
+                active.dirty_since = Instant::now();
+                active.failures = 0;
+                if self.slots.len() > self.systems_max {
+                    self.make_room();
+                }
+            }
+            Err(SaveError::Failed(_)) => {
+                active.failures += 1;
+                let delay = BACKOFF_FIRST.saturating_mul(1 << active.failures.min(16)).min(BACKOFF_MAX);
+                active.not_before = Instant::now() + delay;
+            }
+            Err(SaveError::Conflict) => {
+                tracing::error!(
+                    lost_events = active.unsaved,
+                    "another process has saved this system; its state is read anew, and what was not saved here is lost"
+                );
+                self.forget(system);
+            }
+        }
+    }
+
+    /// Takes a system out of memory, saved or not.
+    fn forget(&mut self, system: SystemId) {
+        if let Some(Slot::Active(active)) = self.slots.pop(&system) {
+            let counters = &self.world.keeper.counters;
+            counters.unsaved_events.fetch_sub(active.unsaved, Ordering::Relaxed);
+            counters.resident.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn evict(&mut self, system: SystemId) {
+        self.world.keeper.counters.evictions.fetch_add(1, Ordering::Relaxed);
+        self.forget(system);
+    }
+
+    /// Lets the least recently used clean systems go until a new one fits, and saves the dirty ones among them.
+    fn make_room(&mut self) {
+        let mut over = (self.slots.len() + 1).saturating_sub(self.systems_max);
+        let oldest: Vec<SystemId> =
+            self.slots.iter().rev().take(LOOK_MAX).map(|(system, _)| *system).collect();
+        for system in oldest {
+            if over == 0 {
+                return;
+            }
+            let Some(Slot::Active(active)) = self.slots.peek(&system) else { continue };
+            if active.saving {
+                continue;
+            }
+            if active.unsaved == 0 {
+                self.evict(system);
+                over -= 1;
+            } else {
+                self.save(system);
+            }
+        }
+    }
+
+    /// Begins to save a system in a task of its own, unless it failed a moment ago.
+    fn save(&mut self, system: SystemId) {
+        let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
+        if active.saving || active.unsaved == 0 || Instant::now() < active.not_before {
+            return;
+        }
+        active.saving = true;
+        let document = active.document.clone();
+        let mut attempt = std::mem::take(&mut active.attempt);
+        let world = Arc::clone(&self.world);
+        self.tasks.spawn(async move {
+            let version = document.state.version;
+            let permit = world.saves.acquire().await;
+            let save = AssertUnwindSafe(world.keeper.save_behind(document, &mut attempt)).catch_unwind();
+            let panicked = SaveError::Failed(EngineError::Internal { what: "a save panicked" });
+            let result = save.await.unwrap_or(Err(panicked));
+            drop(permit);
+            Outcome::Saved { system, version, attempt, result }
+        });
+    }
+
+    /// Saves what has been dirty for long and lets go of what nobody has used for long.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        let options = self.world.options;
+        let mut due = Vec::new();
+        let mut idle = Vec::new();
+        for (system, slot) in &self.slots {
+            let Slot::Active(active) = slot else { continue };
+            let unused = now.duration_since(active.used) >= options.idle_max;
+            let delay = active.save_delay(options.save_delay_max);
+            let old = delay.is_some_and(|delay| now.duration_since(active.dirty_since) >= delay);
+            if active.unsaved > 0 && (unused || old) {
+                due.push(*system);
+            } else if unused && active.unsaved == 0 && !active.saving {
+                idle.push(*system);
+            }
+        }
+        due.into_iter().for_each(|system| self.save(system));
+        idle.into_iter().for_each(|system| self.evict(system));
+        self.unpark();
+    }
+
+    async fn drain(&mut self, deadline: Instant, answer: oneshot::Sender<usize>) {
+        self.draining = true;
+        let parked = std::mem::take(&mut self.parked);
+        parked.into_iter().for_each(|request| refuse(request, EngineError::Draining));
+        // When the deadline passes, what is unsaved stays so and is counted.
+        let _in_time = timeout_at(deadline, self.save_all()).await.is_ok();
+        let _unheard = answer.send(self.dirty().len());
+    }
+
+    async fn save_all(&mut self) {
+        loop {
+            let dirty = self.dirty();
+            for system in &dirty {
+                if let Some(Slot::Active(active)) = self.slots.peek_mut(system) {
+                    active.not_before = Instant::now();
+                }
+                self.save(*system);
+            }
+            if dirty.is_empty() {
+                return;
+            }
+            if let Some(outcome) = self.tasks.join_next().await {
+                let failed = matches!(&outcome, Ok(Outcome::Saved { result: Err(_), .. }));
+                self.settle(outcome);
+                if failed {
+                    sleep(BACKOFF_FIRST).await;
+                }
+            }
+        }
+    }
+
+    fn dirty(&self) -> Vec<SystemId> {
+        let dirty = |slot: &Slot| matches!(slot, Slot::Active(active) if active.unsaved > 0);
+        self.slots.iter().filter(|(_, slot)| dirty(slot)).map(|(system, _)| *system).collect()
+    }
+}
+
+impl Active {
+    /// Decides, applies, appends. An error other than a refusal means that memory and log disagree: drop this state.
+    fn execute(&mut self, world: &World, command: &Command, ledger: &Ledger) -> Result<Reply, EngineError> {
+        let system = self.document.state.system_id;
+        let mut appended = Ok(self.lsn);
+        let keep = |events: &[Recorded]| {
+            let encode = |index: usize, out: &mut Vec<u8>| {
+                // Writing to memory can't fail, and events are plain data.
+                serde_json::to_writer(out, &events[index]).expect("an event has a JSON form");
+            };
+            let first_seq = events.first().map_or(0, |first| first.seq);
+            let batch = Batch { system, first_seq, count: events.len(), encode: &encode };
+            appended = ledger.time(Stage::LogAppend, || world.log.append(&batch));
+            appended.map(drop).map_err(drop)
+        };
+        let done = self.document.execute(command, &world.contexts.context(), ledger, keep);
+        self.lsn = appended.map_err(|_| EngineError::unavailable("the event log"))?;
+        match done {
+            Ok(done) => {
+                if done.events > 0 && self.unsaved == 0 {
+                    self.dirty_since = Instant::now();
+                }
+                self.unsaved += done.events;
+                world.keeper.counters.unsaved_events.fetch_add(done.events, Ordering::Relaxed);
+                Ok(done.reply)
+            }
+            Err(Undone::Refused(refusal)) => Err(refusal.into()),
+            Err(Undone::Poisoned) => Err(EngineError::Internal { what: "a command panicked" }),
+        }
+    }
+
+    /// How long it may stay dirty; a job may ask for less than the service's own.
+    fn save_delay(&self, service: Duration) -> Option<Duration> {
+        let job = self.document.state.spec.snapshot_s_max.map(|s| Duration::from_secs(s.into()));
+        let service = (!service.is_zero()).then_some(service)?;
+        Some(job.map_or(service, |job| job.min(service)))
+    }
+}
+
+fn refuse(request: Request, error: EngineError) {
+    let Request { queue, answer, .. } = request;
+    queue.done();
+    let _unheard = answer.send(Err(error));
+}

@@ -1,0 +1,137 @@
+//! The proxy's route: `POST /api/mipro/v1/{system_id}/{rollout_id}/chat/completions`.
+//!
+//! The LLM is called while the log syncs, and its answer is let through only when the rollout's start is durable.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use mipro_telemetry::{Ledger, Operation, Stage};
+
+use super::body::Whole;
+use super::error::ApiError;
+use super::extract::{Books, system_id};
+use super::observe::Streamed;
+use super::{App, Shared};
+use crate::engine::{Access, Executed};
+use crate::proxy::render;
+use crate::proxy::request::ChatRequest;
+use crate::proxy::upstream::{self, Answer, AnswerBody};
+use crate::system::{Command, Reply, RolloutReply, SystemId};
+
+const CANDIDATE_ID: HeaderName = HeaderName::from_static("x-mipro-candidate-id");
+const ROLLOUT_ID: HeaderName = HeaderName::from_static("x-mipro-rollout-id");
+const PROMPT: HeaderName = HeaderName::from_static("x-mipro-prompt");
+
+/// Bytes in a rollout's id.
+const ROLLOUT_ID_BYTES_MAX: usize = 256;
+
+/// Answers a chat completion with the rollout's candidate.
+pub(super) async fn complete(
+    State(app): State<Shared>,
+    Books(ledger): Books,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Result<Response, ApiError> {
+    ledger.set_operation(Operation::StartRollout);
+    let own_bearer = admit(&app, &headers)?;
+    let Path((system, rollout)) = path.map_err(|_| ApiError::unknown_system())?;
+    let system = system_id(&system)?;
+    let rollout_header = rollout_header(&rollout)?;
+    let request = ChatRequest::parse(&body)?;
+    let Executed { reply, gate } = start(&app, system, rollout, &request, &ledger).await?;
+    let Reply::Rollout(reply) = reply else { return Err(ApiError::panicked()) };
+    let prepared = Prepared::new(&app, &reply, &request, &ledger)?;
+    let call = app.upstreams.call(
+        &prepared.target,
+        upstream::forwarded(&headers, own_bearer),
+        prepared.body,
+        &ledger,
+    );
+    // A gate that fails ends the call at once; an LLM that fails waits for the gate, as its error names the candidate.
+    let opened = async { gate.wait(&ledger).await.map_err(ApiError::from) };
+    let ((), answer) = tokio::try_join!(opened, async { Ok(call.await) })?;
+    let mut response = match answer {
+        Ok(answer) => respond(answer),
+        Err(error) => ApiError::from(error).into_response(),
+    };
+    let candidate = HeaderValue::from_str(&reply.candidate_id).map_err(|_| ApiError::panicked())?;
+    response.headers_mut().insert(CANDIDATE_ID, candidate);
+    response.headers_mut().insert(ROLLOUT_ID, rollout_header);
+    if !reply.matched {
+        response.headers_mut().insert(PROMPT, HeaderValue::from_static("unmatched"));
+    }
+    Ok(response)
+}
+
+/// Says whether the Bearer header is ours, and so must not reach the LLM.
+fn admit(app: &App, headers: &HeaderMap) -> Result<bool, ApiError> {
+    match app.options.proxy_auth {
+        crate::config::ProxyAuth::Open => Ok(false),
+        crate::config::ProxyAuth::Required => Ok(app.keys.admit_to_proxy(headers)?),
+    }
+}
+
+fn rollout_header(rollout: &str) -> Result<HeaderValue, ApiError> {
+    let refuse = |problem: &str| {
+        ApiError::bad_request(format!("`rollout_id` {problem}")).code("invalid_value").param("rollout_id")
+    };
+    if rollout.len() > ROLLOUT_ID_BYTES_MAX {
+        return Err(refuse(&format!("is longer than {ROLLOUT_ID_BYTES_MAX} bytes")));
+    }
+    if rollout.is_empty() || !rollout.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refuse("must be made of visible ASCII characters"));
+    }
+    HeaderValue::from_str(rollout).map_err(|_| refuse("can't be sent in a header"))
+}
+
+async fn start(
+    app: &App,
+    system: SystemId,
+    rollout_id: String,
+    request: &ChatRequest<'_>,
+    ledger: &Ledger,
+) -> Result<Executed, ApiError> {
+    let command = Command::StartRollout { rollout_id, messages: request.messages() };
+    Ok(app.engine.execute(system, Access::Capability, command, ledger).await?)
+}
+
+/// A call that is ready to be made.
+struct Prepared {
+    target: Arc<upstream::Target>,
+    body: Bytes,
+}
+
+impl Prepared {
+    fn new(
+        app: &App,
+        reply: &RolloutReply,
+        request: &ChatRequest<'_>,
+        ledger: &Ledger,
+    ) -> Result<Self, ApiError> {
+        let target = app.upstreams.target(&reply.spec.provider)?;
+        let rendered = ledger.time(Stage::PromptRender, || render::render(reply, request.raw_messages()));
+        Ok(Self { target, body: request.with_messages(rendered.as_deref(), &reply.spec.model) })
+    }
+}
+
+fn respond(answer: Answer) -> Response {
+    let (body, streamed) = match answer.body {
+        AnswerBody::Whole(bytes) => (Body::from(bytes), false),
+        AnswerBody::Stream(stream) => (Body::new(*stream), true),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().remove(CONTENT_LENGTH);
+    if streamed {
+        response.extensions_mut().insert(Streamed);
+    }
+    response
+}

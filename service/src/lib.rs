@@ -1,0 +1,29 @@
+//! The MIPRO online service: a prompt-optimizing, OpenAI-compatible proxy.
+//!
+//! A task app sends its chat-completions request to a capability URL. The proxy picks a prompt candidate for the
+//! rollout, rewrites the messages, and forwards to the LLM. Rewards come back on the status route, and the optimizer
+//! learns from them which candidate to pick next.
+//!
+//! Suggested reading order:
+//!
+//! 1. [`system`]: the pure core. Commands are decided into events, events are applied to a state. No I/O.
+//! 2. [`optimizer`]: the policy that picks a candidate from what the state knows.
+//! 3. [`engine`]: who owns a system's state, and when it is saved: `blob`, `cache`, `actor`.
+//! 4. [`store`] and [`log`]: where state and events rest: rows, blobs, and the event log.
+//! 5. [`proxy`]: rendering a candidate into a request, the call to the LLM, and its answer passed through.
+//! 6. [`http`]: the routes of the wire contract; thin handlers and one shape for every error.
+//! 7. [`config`], [`auth`], [`metrics`], [`clock`]: what the routes stand on.
+//! 8. [`app`]: the wiring of it all, from listener to drain.
+
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod optimizer;
+pub mod proxy;
+pub mod store;
+pub mod system;

@@ -1,0 +1,145 @@
+//! What the service counts about itself, and the page a scraper reads.
+//!
+//! Names live in one place, [`mipro_telemetry::prometheus::names`], plus the few below that only this crate has.
+//! Labels are operations, stages, phases and status codes: no caller can make series.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mipro_telemetry::prometheus::{Exposition, Name, names};
+use mipro_telemetry::{Breakdown, Operation, Recorders, clock};
+
+use crate::engine::Figures;
+
+/// Gauge: open connections.
+pub const CONNECTIONS: Name = Name { name: "mipro_connections_open", help: "Open client connections." };
+/// Counter: panics that were caught and answered 500.
+pub const PANICS: Name =
+    Name { name: "mipro_panics_total", help: "Panics in handlers, answered with status 500." };
+/// Gauge: 1 while a clean stop is under way.
+pub const DRAINING: Name =
+    Name { name: "mipro_draining", help: "1 while a clean stop is under way, else 0." };
+/// Gauge: what a crash would lose.
+pub const EVENTS_UNSAVED: Name =
+    Name { name: "mipro_events_unsaved", help: "Events applied in memory and not yet saved." };
+/// Counter: saves that found another process's write.
+pub const SAVE_CONFLICTS: Name = Name {
+    name: "mipro_save_conflicts_total",
+    help: "States dropped because another process had moved the row.",
+};
+/// Counter: systems that left memory.
+pub const EVICTIONS: Name =
+    Name { name: "mipro_evictions_total", help: "Systems sent out of memory for want of room or use." };
+/// Counter: states dropped because this program or the log failed.
+pub const POISONED: Name = Name {
+    name: "mipro_states_poisoned_total",
+    help: "States dropped because the program or the log failed.",
+};
+
+/// The status code that stands for "the client left before its answer"; never sent.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The service's counters. Cheap to share; recording never waits for a scraper for longer than a map look-up.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Stage times of every finished request; engines record their background work here, too.
+    pub recorders: Recorders,
+    started_us: u64,
+    in_flight: AtomicU64,
+    connections: AtomicU64,
+    panics: AtomicU64,
+    answered: Mutex<BTreeMap<(Operation, u16), u64>>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(recorders: Recorders) -> Self {
+        Self {
+            recorders,
+            started_us: clock::unix_us(),
+            in_flight: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            answered: Mutex::default(),
+        }
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    #[must_use]
+    pub fn request(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |metrics| &metrics.in_flight)
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |metrics| &metrics.connections)
+    }
+
+    /// Requests in flight now.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a caught panic.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records a finished request with the status it was answered.
+    pub fn record(&self, breakdown: &Breakdown, status: u16) {
+        self.recorders.record(breakdown);
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *answered.entry((breakdown.operation, status)).or_default() += 1;
+    }
+
+    /// The page a scraper reads. `draining` says whether a clean stop is under way, `figures` what the
+    /// engine counts.
+    #[must_use]
+    pub fn page(&self, draining: bool, engine: &'static str, figures: &Figures) -> Exposition {
+        let mut page = Exposition::new();
+        page.gauge(names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION")), ("engine", engine)], 1.0);
+        page.gauge(names::START_TIME_SECONDS, &[], self.started_us as f64 / 1e6);
+        page.gauge(names::REQUESTS_IN_FLIGHT, &[], self.in_flight() as f64);
+        page.gauge(CONNECTIONS, &[], self.connections.load(Ordering::Relaxed) as f64);
+        page.gauge(DRAINING, &[], f64::from(u8::from(draining)));
+        page.counter(PANICS, &[], self.panics.load(Ordering::Relaxed) as f64);
+        page.gauge(names::SYSTEMS_RESIDENT, &[], figures.resident as f64);
+        page.gauge(EVENTS_UNSAVED, &[], figures.unsaved_events as f64);
+        page.counter(names::SAVES, &[], figures.saves as f64);
+        page.counter(names::SAVE_FAILURES, &[], figures.save_failures as f64);
+        page.counter(SAVE_CONFLICTS, &[], figures.conflicts as f64);
+        page.counter(EVICTIONS, &[], figures.evictions as f64);
+        page.counter(POISONED, &[], figures.poisoned as f64);
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((operation, status), count) in answered {
+            let labels = [("operation", operation.name()), ("status", &*status.to_string())];
+            page.counter(names::REQUESTS, &labels, count as f64);
+        }
+        page.recorders(&self.recorders.snapshot());
+        page
+    }
+}
+
+/// One more of something, until dropped.
+#[derive(Debug)]
+pub struct Counted {
+    metrics: Arc<Metrics>,
+    gauge: fn(&Metrics) -> &AtomicU64,
+}
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>, gauge: fn(&Metrics) -> &AtomicU64) -> Self {
+        gauge(metrics).fetch_add(1, Ordering::Relaxed);
+        Self { metrics: Arc::clone(metrics), gauge }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.gauge)(&self.metrics).fetch_sub(1, Ordering::Relaxed);
+    }
+}

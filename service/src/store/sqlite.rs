@@ -1,0 +1,250 @@
+//! The `systems` table in SQLite: for one machine, nothing to install.
+//!
+//! One connection, used on the blocking pool, one statement at a time: SQLite has one writer anyway, and its reads take
+//! microseconds. WAL with `synchronous=FULL`, so that a row is on the disk when the call returns. There is no wire: the
+//! stages are clocked, round trips are 0.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mipro_telemetry::{Ledger, Stage};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use uuid::Uuid;
+
+use super::migrations::{CREATE_LEDGER, MIGRATIONS, READ_VERSION, newest};
+use super::{StoreError, SystemRow, SystemTable, WriteRule};
+
+const WHAT: &str = "the database (sqlite)";
+
+const SELECT: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at
+    FROM systems WHERE system_id = ?1";
+
+const UPSERT: &str = "INSERT INTO systems (system_id, org_id, status, mode, version, state_ref)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (system_id) DO UPDATE SET
+        org_id = excluded.org_id, status = excluded.status, mode = excluded.mode, version = excluded.version,
+        state_ref = excluded.state_ref, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE ?7 OR systems.version < excluded.version";
+
+/// The `systems` table in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteTable {
+    connection: Arc<Mutex<Option<Connection>>>,
+}
+
+impl SqliteTable {
+    /// Opens (and makes, with its directory) the file at `path`, or a private database in memory for `:memory:`; migrates
+    /// it. `busy_timeout` is how long a statement waits for another process's lock.
+    ///
+    /// # Errors
+    /// The file can't be opened, is no database, or holds a newer schema.
+    pub async fn open(path: &str, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        let connection = blocking(move || connect(&path, busy_timeout)).await?;
+        Ok(Self { connection: Arc::new(Mutex::new(Some(connection))) })
+    }
+
+    /// Runs `work` on the blocking pool with the connection to itself. Waiting for it is `db.acquire`.
+    async fn with<R: Send + 'static>(
+        &self,
+        ledger: &Ledger,
+        work: impl FnOnce(&Connection, &Ledger) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        let ledger = ledger.clone();
+        let acquire = ledger.enter(Stage::DbAcquire);
+        blocking(move || {
+            // A panic while it was held left at most an open statement behind, which its drop has reset.
+            let held = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(connection) = held.as_ref() else {
+                return Err(StoreError::Unavailable { what: WHAT, reason: "it is closed".to_owned() });
+            };
+            acquire.done();
+            work(connection, &ledger)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl SystemTable for SqliteTable {
+    async fn get(&self, system_id: Uuid, ledger: &Ledger) -> Result<Option<SystemRow>, StoreError> {
+        self.with(ledger, move |connection, ledger| {
+            let query = ledger.enter(Stage::DbQuery);
+            let mut statement = connection.prepare_cached(SELECT).map_err(failed)?;
+            let found = statement
+                .query_row(params![system_id.to_string()], RawRow::read)
+                .optional()
+                .map_err(failed)?;
+            query.done();
+            let bytes = found.as_ref().map_or(0, RawRow::bytes);
+            ledger.count(Stage::DbQuery, 1, bytes, 0);
+            found.map(|raw| ledger.time(Stage::DbDecode, || raw.decode())).transpose()
+        })
+        .await
+    }
+
+    async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError> {
+        let row = row.clone();
+        self.with(ledger, move |connection, ledger| {
+            let version = i64::try_from(row.version)
+                .map_err(|_| StoreError::Config("a version beyond 2^63 can't be stored".to_owned()))?;
+            let query = ledger.enter(Stage::DbQuery);
+            let mut statement = connection.prepare_cached(UPSERT).map_err(failed)?;
+            let changed = statement
+                .execute(params![
+                    row.system_id.to_string(),
+                    row.org_id.to_string(),
+                    row.status,
+                    row.mode,
+                    version,
+                    row.state_ref,
+                    rule == WriteRule::Overwrite,
+                ])
+                .map_err(failed)?;
+            query.done();
+            let bytes = row.status.len() + row.mode.len() + row.state_ref.map_or(0, |key| key.len());
+            ledger.count(Stage::DbQuery, 1, bytes as u64, 0);
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let ledger = Ledger::start(mipro_telemetry::Operation::Unknown);
+        self.with(&ledger, |connection, _| {
+            connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)).map_err(failed).map(drop)
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        let connection = Arc::clone(&self.connection);
+        let closing = move || {
+            // Dropping a connection closes it; what its closing has to say changes nothing any more.
+            drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
+        };
+        if let Err(error) = blocking(closing).await {
+            tracing::warn!(%error, "closing the database failed");
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+}
+
+/// The row as it lies in the database.
+struct RawRow {
+    system_id: String,
+    org_id: String,
+    status: String,
+    mode: String,
+    version: i64,
+    state_ref: Option<String>,
+    updated_at: String,
+}
+
+impl RawRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            system_id: row.get(0)?,
+            org_id: row.get(1)?,
+            status: row.get(2)?,
+            mode: row.get(3)?,
+            version: row.get(4)?,
+            state_ref: row.get(5)?,
+            updated_at: row.get(6)?,
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        let texts = [&self.system_id, &self.org_id, &self.status, &self.mode, &self.updated_at];
+        let texts: usize = texts.iter().map(|text| text.len()).sum();
+        (texts + self.state_ref.as_ref().map_or(0, String::len) + size_of::<i64>()) as u64
+    }
+
+    fn decode(self) -> Result<SystemRow, StoreError> {
+        let uuid = |text: &str| Uuid::parse_str(text).map_err(|_| corrupt("an id that is no UUID"));
+        Ok(SystemRow {
+            system_id: uuid(&self.system_id)?,
+            org_id: uuid(&self.org_id)?,
+            status: self.status,
+            mode: self.mode,
+            version: u64::try_from(self.version).map_err(|_| corrupt("a negative version"))?,
+            state_ref: self.state_ref,
+            updated_at: Some(self.updated_at),
+        })
+    }
+}
+
+fn connect(path: &str, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let mut connection = if path == ":memory:" {
+        Connection::open_in_memory().map_err(failed)?
+    } else {
+        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(|e| {
+                StoreError::Config(format!(
+                    "the database's directory {} can't be made: {e}",
+                    directory.display()
+                ))
+            })?;
+        }
+        Connection::open(path).map_err(|e| {
+            StoreError::Config(format!("the database {} can't be opened: {}", path.display(), reason(&e)))
+        })?
+    };
+    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    transaction.execute_batch(CREATE_LEDGER).map_err(failed)?;
+    let found: i64 = transaction.query_row(READ_VERSION, [], |row| row.get(0)).map_err(failed)?;
+    if found > newest() {
+        return Err(StoreError::SchemaNewer { found, known: newest() });
+    }
+    for migration in MIGRATIONS.iter().filter(|m| m.version > found) {
+        transaction.execute_batch(migration.sqlite).map_err(failed)?;
+        transaction
+            .execute(
+                "INSERT INTO schema_migrations (version, name) VALUES (?1, ?2)",
+                params![migration.version, migration.name],
+            )
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
+) -> Result<R, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable { what: WHAT, reason: "its thread panicked or was stopped".to_owned() })
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as `map_err(failed)`")]
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Unavailable { what: WHAT, reason: reason(&error) }
+}
+
+/// SQLite's own words for its error code: never a value, never a statement.
+fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) => code.to_string(),
+        _ => "a statement failed".to_owned(),
+    }
+}
+
+fn corrupt(problem: &str) -> StoreError {
+    StoreError::Corrupt { what: WHAT, problem: problem.to_owned() }
+}

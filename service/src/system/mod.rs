@@ -1,0 +1,36 @@
+//! The heart of the service: what a system is and how it changes. Pure and synchronous: no I/O, no clock, no dice.
+//!
+//! A **command** may be refused; [`decide`] turns an accepted one into **events**; [`apply`] folds an event into the
+//! [`State`] and cannot fail. Time and randomness come in with the command's [`Context`], and everything random that was
+//! decided (which candidate, with which probability) is written into the event, so that folding the events again gives
+//! the same state, byte for byte.
+//!
+//! Suggested reading order: [`command`], [`event`], [`state`], [`decide`], [`apply`]; then [`prompt`] and [`content`]
+//! for what candidates do to prompts, and [`view`] for what the outside is shown.
+
+pub mod apply;
+pub mod command;
+pub mod content;
+pub mod decide;
+pub mod event;
+pub mod probe;
+pub mod prompt;
+pub mod spec;
+pub mod state;
+pub mod view;
+
+pub use apply::{apply, execute, found};
+pub use command::{
+    Command, Context, Message, NewCandidate, NewSystem, OrgId, Refusal, Reply, RolloutReply, Status,
+    StatusReport, SystemId,
+};
+pub use content::CandidateContent;
+pub use decide::{Decision, create, decide};
+pub use event::{Event, Pick, Recorded};
+pub use probe::{NoProbe, Probe};
+pub use prompt::{Bindings, PatternMessage, Prompt, match_prompt};
+pub use spec::{Limits, Mode, PolicyKind, SystemSpec, TpeSpec};
+pub use state::{BASELINE, Best, Candidate, Phase, Rollout, State, SystemStatus};
+
+#[cfg(test)]
+mod tests;

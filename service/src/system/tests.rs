@@ -1,0 +1,13 @@
+//! The heart's tests, by subject.
+
+mod candidates;
+mod expiry;
+mod faults;
+mod golden;
+mod learning;
+mod prompts;
+mod properties;
+mod starts;
+mod status;
+mod support;
+mod views;

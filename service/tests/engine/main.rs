@@ -1,0 +1,7 @@
+//! The engines, driven as the routes drive them, over stores that can be made to fail; and the stores by themselves.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on stops here, also within its helpers")]
+
+mod conformance;
+mod faults;
+mod stores;
+mod support;

@@ -1,0 +1,383 @@
+//! Stores that fail on demand and tell what they did, and a small system to drive.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use mipro_service::clock::Contexts;
+use mipro_service::engine::{
+    self, Access, Engine, EngineError, EngineKind, EngineOptions, Executed, Question, Save,
+};
+use mipro_service::store::{
+    self, Blobs, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
+};
+use mipro_service::system::{
+    CandidateContent, Command, Message, NewCandidate, NewSystem, PatternMessage, Prompt, Status,
+    StatusReport, SystemId, SystemSpec,
+};
+use mipro_telemetry::{Breakdown, Ledger, Operation, Recorders};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as ObjectResult,
+};
+use serde_json::{Value, json};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The org of every system made here.
+pub(crate) const ORG: Uuid = Uuid::from_u128(0xa);
+/// An org that owns nothing.
+pub(crate) const STRANGER: Uuid = Uuid::from_u128(0xb);
+
+/// Objects in memory, with a switch to fail them, and counters one can wait for.
+#[derive(Debug)]
+pub(crate) struct FlakyObjects {
+    inner: InMemory,
+    pub(crate) down: AtomicBool,
+    pub(crate) gets: AtomicU64,
+    pub(crate) puts: watch::Sender<u64>,
+    pub(crate) failed_puts: watch::Sender<u64>,
+}
+
+impl FlakyObjects {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: InMemory::new(),
+            down: AtomicBool::new(false),
+            gets: AtomicU64::new(0),
+            puts: watch::Sender::new(0),
+            failed_puts: watch::Sender::new(0),
+        })
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.gets.load(Ordering::SeqCst), *self.puts.borrow())
+    }
+
+    fn check(&self) -> ObjectResult<()> {
+        if self.down.load(Ordering::SeqCst) {
+            let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            return Err(object_store::Error::Generic { store: "flaky", source: Box::new(source) });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FlakyObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlakyObjects")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FlakyObjects {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> ObjectResult<PutResult> {
+        if let Err(error) = self.check() {
+            self.failed_puts.send_modify(|n| *n += 1);
+            return Err(error);
+        }
+        let result = self.inner.put_opts(at, payload, options).await;
+        self.puts.send_modify(|n| *n += 1);
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> ObjectResult<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> ObjectResult<GetResult> {
+        self.check()?;
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        at: BoxStream<'static, ObjectResult<Path>>,
+    ) -> BoxStream<'static, ObjectResult<Path>> {
+        self.inner.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, ObjectResult<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> ObjectResult<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> ObjectResult<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// A table with switches to fail it.
+#[derive(Debug)]
+pub(crate) struct FlakyTable {
+    inner: Arc<dyn SystemTable>,
+    /// Refuses everything.
+    pub(crate) down: AtomicBool,
+    /// Does the next write and then says that it failed.
+    pub(crate) lose_answer: AtomicBool,
+}
+
+impl FlakyTable {
+    pub(crate) fn over(inner: Arc<dyn SystemTable>) -> Arc<Self> {
+        Arc::new(Self { inner, down: AtomicBool::new(false), lose_answer: AtomicBool::new(false) })
+    }
+
+    fn check(&self, down: bool) -> Result<(), StoreError> {
+        if down {
+            return Err(StoreError::Unavailable {
+                what: "the database (flaky)",
+                reason: "told so".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SystemTable for FlakyTable {
+    async fn get(&self, system_id: Uuid, ledger: &Ledger) -> Result<Option<SystemRow>, StoreError> {
+        self.check(self.down.load(Ordering::SeqCst))?;
+        self.inner.get(system_id, ledger).await
+    }
+
+    async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError> {
+        self.check(self.down.load(Ordering::SeqCst))?;
+        let written = self.inner.upsert(row, rule, ledger).await?;
+        self.check(self.lose_answer.swap(false, Ordering::SeqCst))?;
+        Ok(written)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.check(self.down.load(Ordering::SeqCst))?;
+        self.inner.ping().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    fn kind(&self) -> &'static str {
+        "flaky"
+    }
+}
+
+/// Stores that outlive the engines over them.
+pub(crate) struct Rig {
+    pub(crate) objects: Arc<FlakyObjects>,
+    pub(crate) table: Arc<FlakyTable>,
+    pub(crate) recorders: Recorders,
+}
+
+impl Rig {
+    pub(crate) async fn sqlite() -> Self {
+        Self::table(&TableOptions::default()).await
+    }
+
+    /// One over `options`.
+    pub(crate) async fn table(options: &TableOptions) -> Self {
+        Self::over(store::open_table(options).await.unwrap())
+    }
+
+    fn over(table: Arc<dyn SystemTable>) -> Self {
+        Self { objects: FlakyObjects::new(), table: FlakyTable::over(table), recorders: Recorders::new() }
+    }
+
+    pub(crate) fn stores(&self) -> Stores {
+        let blobs = Blobs::over(self.objects.clone(), Duration::from_secs(5));
+        Stores { table: self.table.clone(), blobs }
+    }
+
+    pub(crate) fn engine(&self, options: &EngineOptions) -> Arc<dyn Engine> {
+        engine::build(options, self.stores(), self.recorders.clone())
+    }
+}
+
+/// A Postgres server of this test's own.
+pub(crate) struct Postgres {
+    url: String,
+    stop: CancellationToken,
+    keeper: JoinHandle<Result<(), mipro_testbed::postgres::Error>>,
+}
+
+impl Postgres {
+    /// Starts one; `None`, said on stderr, where this machine has none. In CI it must have one.
+    pub(crate) async fn start() -> Option<Self> {
+        let stop = CancellationToken::new();
+        let (told, ready) = oneshot::channel();
+        let tell = |ready: mipro_testbed::postgres::Ready| told.send(ready.url).unwrap();
+        let options = mipro_testbed::postgres::Options::default();
+        let keeper = tokio::spawn(mipro_testbed::postgres::run(options, tell, stop.clone()));
+        if let Ok(url) = ready.await {
+            return Some(Self { url, stop, keeper });
+        }
+        let why = keeper.await.unwrap().unwrap_err();
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "in CI nothing is skipped: {why}");
+        say(&format!("skipped: no Postgres ({why})"));
+        None
+    }
+
+    pub(crate) fn options(&self) -> TableOptions {
+        TableOptions { url: self.url.clone(), ..TableOptions::default() }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.keeper.await.unwrap().unwrap();
+    }
+}
+
+pub(crate) fn say(line: &str) {
+    use std::io::Write;
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
+}
+
+/// Every engine, each with its name, and saving behind only when told to.
+pub(crate) fn all_engines() -> Vec<(&'static str, EngineOptions)> {
+    vec![
+        ("blob", options(EngineKind::Blob)),
+        ("write-through", write_through()),
+        ("write-back", write_back()),
+        ("actor", options(EngineKind::Actor)),
+    ]
+}
+
+pub(crate) fn options(kind: EngineKind) -> EngineOptions {
+    let mut options = EngineOptions::new(kind, Contexts::frozen(7, 1_700_000_000_000_000));
+    options.actor.shards = 4;
+    options
+}
+
+pub(crate) fn write_through() -> EngineOptions {
+    let mut options = options(EngineKind::Cache);
+    options.cache.save = Save::Through;
+    options
+}
+
+pub(crate) fn write_back() -> EngineOptions {
+    options(EngineKind::Cache)
+}
+
+pub(crate) fn new_system() -> NewSystem {
+    let message = |role: &str, order, pattern: &str| PatternMessage {
+        role: role.to_owned(),
+        order,
+        pattern: pattern.to_owned(),
+    };
+    let messages = vec![message("system", 0, "Name the intent."), message("user", 1, "Query: {query}")];
+    let prompt = Prompt::new(
+        "p".to_owned(),
+        "P".to_owned(),
+        messages,
+        [("query".to_owned(), "REQUIRED".to_owned())].into(),
+    );
+    let spec = SystemSpec { prompt: Arc::new(prompt), model: "m".to_owned(), ..SystemSpec::default() };
+    NewSystem { system_id: Uuid::new_v4(), org_id: ORG, name: None, spec }
+}
+
+pub(crate) fn candidate(instruction: &str) -> Command {
+    let content = CandidateContent {
+        deltas: json!({ "instruction_text": instruction }),
+        ..CandidateContent::default()
+    };
+    Command::AddCandidate(NewCandidate { candidate_id: None, content, params: [].into() })
+}
+
+pub(crate) fn start(rollout: &str) -> Command {
+    let message = |role: &str, text: &str| Message { role: role.to_owned(), text: Some(text.to_owned()) };
+    let messages = [message("system", "Name the intent."), message("user", "Query: where is my card")];
+    Command::StartRollout { rollout_id: rollout.to_owned(), messages: messages.into() }
+}
+
+/// A rollout that never went through the proxy, reported in one call.
+pub(crate) fn report(rollout: &str, reward: f64) -> Command {
+    Command::Report(StatusReport {
+        rollout_id: rollout.to_owned(),
+        status: Status::RewardDone,
+        reward: Some(reward),
+        candidate_id: Some("baseline".to_owned()),
+    })
+}
+
+/// A rollout that went through the proxy, reported in one call.
+pub(crate) fn finish(rollout: &str, reward: f64) -> Command {
+    Command::Report(StatusReport {
+        rollout_id: rollout.to_owned(),
+        status: Status::RewardDone,
+        reward: Some(reward),
+        candidate_id: None,
+    })
+}
+
+/// One call with everything a caller does: the command, then its gate. Gives the call's times, too.
+pub(crate) async fn call(
+    engine: &dyn Engine,
+    system: SystemId,
+    command: Command,
+) -> (Result<Executed, EngineError>, Breakdown) {
+    let ledger = Ledger::start(Operation::Unknown);
+    let mut result = engine.execute(system, Access::Org(ORG), command, &ledger).await;
+    if let Ok(executed) = result {
+        let Executed { reply, gate } = executed;
+        result = gate.wait(&ledger).await.map(|()| Executed { reply, gate: engine::Gate::open() });
+    }
+    (result, ledger.finish())
+}
+
+pub(crate) async fn run(
+    engine: &dyn Engine,
+    system: SystemId,
+    command: Command,
+) -> Result<Executed, EngineError> {
+    call(engine, system, command).await.0
+}
+
+pub(crate) async fn create(engine: &dyn Engine, new: &NewSystem) {
+    let ledger = Ledger::start(Operation::CreateJob);
+    let created = engine.create(new.clone(), &ledger).await.unwrap();
+    created.gate.wait(&ledger).await.unwrap();
+}
+
+pub(crate) async fn ask(
+    engine: &dyn Engine,
+    system: SystemId,
+    question: Question,
+) -> Result<Value, EngineError> {
+    let ledger = Ledger::start(Operation::GetState);
+    let answer = engine.inspect(system, Access::Org(ORG), question, &ledger).await?;
+    answer.gate.wait(&ledger).await?;
+    Ok(answer.body)
+}
+
+pub(crate) async fn state(engine: &dyn Engine, system: SystemId) -> Value {
+    ask(engine, system, Question::State).await.unwrap()
+}
+
+pub(crate) async fn rewards(engine: &dyn Engine, system: SystemId) -> u64 {
+    state(engine, system).await["reward_count"].as_u64().unwrap()
+}
+
+/// Waits until a counter has reached `least`.
+pub(crate) async fn reaches(counter: &watch::Sender<u64>, least: u64) {
+    let wait = async { counter.subscribe().wait_for(|n| *n >= least).await.map(drop) };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it takes far less").unwrap();
+}
