@@ -1,0 +1,196 @@
+//! A run of the ladder, from nothing to a report.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mipro_bench_reports::folder::{rfc3339, run_id};
+use mipro_bench_reports::{Environment, Report, Run, Rung, SCHEMA, Speedup, seed_table};
+use mipro_loadgen::Progress;
+use mipro_telemetry::clock;
+use mipro_testbed::link::{LinkSpec, Profile};
+use mipro_testbed::process::Fleet;
+use mipro_testbed::stack::{self, Stack};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::environment::{CpuTimes, Revision, load_1m, machine, noise_sentence};
+use crate::options::{BenchOptions, Error, STOP_DEADLINE};
+use crate::rung::{Bed, measure};
+use crate::service_config::{self, Places};
+use crate::{roles, verdicts};
+
+/// What a run leaves behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// What was found.
+    pub report: Report,
+    /// The configurations used, as text; without passwords.
+    pub config: String,
+}
+
+/// Hears of each rung as it begins, and gives the rung its progress display.
+pub trait Watcher: Send + Sync {
+    /// A step that takes a moment (`starting Postgres`, …).
+    fn step(&self, what: &str);
+    /// A rung begins.
+    fn rung(&self, name: &str, index: usize, of: usize) -> Arc<dyn Progress>;
+}
+
+/// Runs the ladder. Everything it starts is stopped before it returns, also on errors; dropping the future does the same,
+/// less politely. Cancelling `cancel` ends the run after the rollouts in flight: the report is then partial and says so.
+/// `scratch` takes configurations, logs and data; it must exist and is the caller's to remove.
+///
+/// # Errors
+/// When something could not be started or stopped answering. A child that dies in mid-run is such an error, with the last
+/// lines it wrote.
+pub async fn run(
+    options: &BenchOptions,
+    scratch: &Path,
+    watcher: &dyn Watcher,
+    cancel: &CancellationToken,
+) -> Result<Finished, Error> {
+    let fleet = Fleet::new(scratch);
+    let work = with_fleet(options, scratch, &fleet, watcher, cancel);
+    let outcome = match fleet.guard(Box::pin(work)).await {
+        Ok(outcome) => outcome,
+        Err(death) => Err(Error::Unexpected(death.to_string())),
+    };
+    fleet.drain(STOP_DEADLINE).await;
+    outcome
+}
+
+async fn with_fleet(
+    options: &BenchOptions,
+    scratch: &Path,
+    fleet: &Fleet,
+    watcher: &dyn Watcher,
+    cancel: &CancellationToken,
+) -> Result<Finished, Error> {
+    let started_us = clock::unix_us();
+    let cpu_before = CpuTimes::read();
+    watcher.step("starting Postgres, S3 and the link between");
+    let stack = start_stack(options, scratch, fleet).await?;
+    watcher.step("starting the mock LLM and the task app");
+    let mock = roles::mock_llm(fleet, options).await?;
+    let task_app = roles::task_app(fleet, options).await?;
+    let bed = Bed { options, fleet, stack: &stack, mock: &mock, task_app: &task_app, dir: scratch };
+
+    let mut measured = Vec::with_capacity(options.rungs.len());
+    for (index, name) in options.rungs.iter().enumerate() {
+        if cancel.is_cancelled() {
+            break;
+        }
+        let progress = watcher.rung(name.name(), index, options.rungs.len());
+        measured.push(Box::pin(measure(&bed, &name.plan(), progress, cancel)).await?);
+    }
+    let environment = environment(options, &stack, CpuTimes::read().steal_pct_since(cpu_before));
+    let config = configurations(options, &stack, &roles::llm_base(&mock.url));
+    let report = finish(options, environment, started_us, measured, cancel.is_cancelled());
+    Ok(Finished { report, config })
+}
+
+/// Every rung's service configuration, one after the other, each under its rung's name.
+fn configurations(options: &BenchOptions, stack: &Stack, upstream: &str) -> String {
+    let (database_url, blobs_url) =
+        (without_password(stack.database_url()), without_password(stack.blobs_url()));
+    let places = Places { database_url: &database_url, blobs_url: &blobs_url, upstream };
+    let mut text = format!("# {}\n", options.command);
+    for rung in &options.rungs {
+        let own = service_config::text(&rung.plan(), places).unwrap_or_else(|| "# no service\n".to_owned());
+        text.push_str(&format!("\n# rung {rung}\n{own}"));
+    }
+    text
+}
+
+fn without_password(url: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return "<a URL>".to_owned() };
+    // Fails only for URLs that can't have a password.
+    let _ = parsed.set_password(None);
+    parsed.to_string()
+}
+
+async fn start_stack(options: &BenchOptions, scratch: &Path, fleet: &Fleet) -> Result<Stack, Error> {
+    let plan = stack::resolve(&stack::Request {
+        kind: options.stack,
+        fetch_postgres: options.fetch_postgres,
+        external: options.external.clone(),
+    })?;
+    Ok(Stack::start(plan, &options.exe, scratch, &options.link, options.seed, fleet).await?)
+}
+
+fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64) -> Environment {
+    let machine = machine();
+    Environment {
+        steal_pct,
+        noise: noise_sentence(steal_pct, load_1m(), machine.cores),
+        stack: stack.kind().to_string(),
+        database: stack.database_version().to_owned(),
+        object_store: stack.object_store_version().to_owned(),
+        link: described(&options.link),
+        llm: options.llm.clone(),
+        dataset: options
+            .dataset
+            .as_ref()
+            .map_or_else(|| "built-in".to_owned(), |_| "given directory".to_owned()),
+        ..machine
+    }
+}
+
+/// The link's name with what it stands for, and whether it was fitted to figures that it is then compared with.
+fn described(link: &LinkSpec) -> String {
+    let one = |what: &str, p: &Profile| {
+        let up = p
+            .up_bits_per_second
+            .map_or(String::new(), |bits| format!(", up {:.0} Mbit/s", bits as f64 / 1e6));
+        format!("{what} RTT {:.1} ms ± {:.1}{up}", p.rtt_us as f64 / 1e3, p.jitter_us as f64 / 1e3)
+    };
+    let fitted = if link.fitted { "; fitted to the seeds' table" } else { "" };
+    format!("{link} ({}, {}{fitted})", one("DB", &link.db), one("S3", &link.s3))
+}
+
+fn finish(
+    options: &BenchOptions,
+    environment: Environment,
+    started_us: u64,
+    rungs: Vec<Rung>,
+    interrupted: bool,
+) -> Report {
+    let revision = Revision::of(Path::new("."));
+    let mut report = Report {
+        schema: SCHEMA.to_owned(),
+        run: Run {
+            id: run_id(started_us, &revision.commit),
+            started_at: rfc3339(started_us),
+            finished_at: rfc3339(clock::unix_us()),
+            commit: revision.commit,
+            dirty: revision.dirty,
+            command: options.command.clone(),
+            seed: options.seed,
+            interrupted,
+        },
+        environment,
+        rungs,
+        seed_rows: Vec::new(),
+        comparisons: Vec::new(),
+        verdicts: Vec::new(),
+    };
+    speedups(&mut report);
+    report.seed_rows =
+        report.rungs.iter().find(|r| r.name == "blob").map(seed_table::compare).unwrap_or_default();
+    report.verdicts = verdicts::all(&report);
+    report
+}
+
+/// Ratios of medians against the first rung that has a service.
+fn speedups(report: &mut Report) {
+    let Some(first) = report.rungs.iter().find(|r| r.overhead.p50_us.is_some_and(|us| us > 0.0)).cloned()
+    else {
+        return;
+    };
+    for rung in &mut report.rungs {
+        let ratio = |before: Option<f64>, after: Option<f64>| Some(before? / after.filter(|us| *us > 0.0)?);
+        let overhead = ratio(first.overhead.p50_us, rung.overhead.p50_us);
+        let rollout = ratio(first.rollout.service.p50_us, rung.rollout.service.p50_us);
+        rung.speedup = overhead.zip(rollout).map(|(overhead, rollout)| Speedup { overhead, rollout });
+    }
+}

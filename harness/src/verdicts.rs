@@ -1,0 +1,161 @@
+//! What a finished run shows or fails to show, as checks anybody can read in the report. They judge figures already in the
+//! report and nothing else; `bench` prints them and, without thresholds, fails on none but the accounting.
+
+use mipro_bench_reports::{Report, Rung, SeedRow, Verdict};
+
+/// Largest share of the service's own time that no stage may leave unclaimed in the rungs that talk to the stores.
+pub const OTHER_SHARE_MAX: f64 = 0.10;
+/// Critical-path round trips or requests per rollout that count as none.
+pub const NEAR_ZERO_PER_ROLLOUT: f64 = 0.01;
+/// How many times smaller `parallel`'s overhead should be than `blob`'s.
+pub const SPEEDUP_MIN: f64 = 100.0;
+/// How much longer than the mock's own plan a parallel run may take, besides what `direct` costs.
+pub const MAKESPAN_RATIO_MAX: f64 = 1.03;
+
+const FROM_WRITE_BACK: [&str; 4] = ["write-back", "one-call", "parallel", "same-region"];
+const WAITS_FOR_STORES: [&str; 3] = ["blob", "pooled", "write-through"];
+
+/// Every check that this report has the figures for.
+#[must_use]
+pub fn all(report: &Report) -> Vec<Verdict> {
+    let mut verdicts = vec![accounting(report), validity(report)];
+    for rung in &report.rungs {
+        if WAITS_FOR_STORES.contains(&rung.name.as_str()) {
+            verdicts.extend(other_share(rung));
+        }
+        if rung.name == "write-through" {
+            verdicts.push(no_loads(rung));
+        }
+        if FROM_WRITE_BACK.contains(&rung.name.as_str()) {
+            verdicts.push(nothing_on_the_critical_path(rung));
+        }
+        verdicts.extend(makespan(report, rung));
+    }
+    verdicts.extend(speedup(report));
+    if !report.seed_rows.is_empty()
+        && report.environment.llm == "seed"
+        && report.environment.link.contains("fitted")
+    {
+        verdicts.push(seed_rows(&report.seed_rows));
+    }
+    verdicts
+}
+
+/// Whether every rung accounts for every rollout it intended.
+#[must_use]
+pub fn accounting_holds(report: &Report) -> bool {
+    report.rungs.iter().all(|r| r.accounting.holds())
+}
+
+fn verdict(name: String, holds: bool, detail: String) -> Verdict {
+    Verdict { name, outcome: if holds { "pass" } else { "fail" }.to_owned(), detail }
+}
+
+fn accounting(report: &Report) -> Verdict {
+    let short: Vec<&str> =
+        report.rungs.iter().filter(|r| !r.accounting.holds()).map(|r| r.name.as_str()).collect();
+    let intended: u64 = report.rungs.iter().map(|r| r.accounting.intended).sum();
+    let ok: u64 = report.rungs.iter().map(|r| r.accounting.ok).sum();
+    let detail = if short.is_empty() {
+        format!(
+            "{intended} intended, {ok} ok, every other one in an error class, unsent or in flight at the end"
+        )
+    } else {
+        format!("rollouts are missing in {}", short.join(", "))
+    };
+    verdict("every rollout accounted for".to_owned(), short.is_empty(), detail)
+}
+
+fn validity(report: &Report) -> Verdict {
+    let doubts: Vec<String> = report
+        .rungs
+        .iter()
+        .filter(|r| !r.validity.ok)
+        .map(|r| format!("{}: {}", r.name, r.validity.reasons.join("; ")))
+        .collect();
+    let detail = if doubts.is_empty() {
+        "client time ≥ server time and stages + other = total in every answer; no count claimed that the link did not see"
+            .to_owned()
+    } else {
+        doubts.join("; ")
+    };
+    verdict("figures agree with each other".to_owned(), doubts.is_empty(), detail)
+}
+
+fn per_rollout_us(rung: &Rung, group: &str) -> f64 {
+    rung.stage_groups.get(group).map_or(0.0, |g| g.per_rollout_us)
+}
+
+fn other_share(rung: &Rung) -> Option<Verdict> {
+    let overhead_us = rung.overhead.mean_us.filter(|us| *us > 0.0)?;
+    let share = per_rollout_us(rung, "other") / overhead_us;
+    let detail = format!("{:.2} % of the service's own time has no stage", share * 100.0);
+    Some(verdict(format!("{}: other under 10 % of overhead", rung.name), share < OTHER_SHARE_MAX, detail))
+}
+
+fn no_loads(rung: &Rung) -> Verdict {
+    let gets = rung.counts.critical.s3_get;
+    let detail = format!("{gets:.3} S3 GETs a rollout on the critical path");
+    verdict(format!("{}: no loads after the first", rung.name), gets <= NEAR_ZERO_PER_ROLLOUT, detail)
+}
+
+fn nothing_on_the_critical_path(rung: &Rung) -> Verdict {
+    let c = &rung.counts.critical;
+    let s3 = c.s3_get + c.s3_put;
+    let holds = c.db_round_trips <= NEAR_ZERO_PER_ROLLOUT && s3 <= NEAR_ZERO_PER_ROLLOUT;
+    let detail = format!(
+        "{:.3} DB round trips and {s3:.3} S3 requests a rollout that a caller waits for",
+        c.db_round_trips
+    );
+    verdict(format!("{}: no store on the critical path", rung.name), holds, detail)
+}
+
+fn named<'a>(report: &'a Report, name: &str) -> Option<&'a Rung> {
+    report.rungs.iter().find(|r| r.name == name)
+}
+
+fn speedup(report: &Report) -> Option<Verdict> {
+    let before_us = named(report, "blob")?.overhead.p50_us?;
+    let after_us = named(report, "parallel")?.overhead.p50_us.filter(|us| *us > 0.0)?;
+    let ratio = before_us / after_us;
+    let detail = format!("{:.1} ms → {:.3} ms, {ratio:.0} times", before_us / 1e3, after_us / 1e3);
+    Some(verdict("parallel: overhead p50 at least 100× below blob".to_owned(), ratio >= SPEEDUP_MIN, detail))
+}
+
+/// A parallel rung's run against the plan of the mock, with what a rollout costs in `direct` added for each lane's share.
+fn makespan(report: &Report, rung: &Rung) -> Option<Verdict> {
+    if !["parallel", "same-region"].contains(&rung.name.as_str()) {
+        return None;
+    }
+    let ours = rung.makespan.as_ref()?;
+    let floor = named(report, "direct")?;
+    let floor_span = floor.makespan.as_ref()?;
+    let rounds = |r: &Rung| r.rollouts as f64 / f64::from(r.concurrency.max(1));
+    let floor_cost =
+        ((floor_span.measured_seconds - floor_span.planned_seconds) / rounds(floor).max(1.0)).max(0.0);
+    let allowed = MAKESPAN_RATIO_MAX * ours.planned_seconds + floor_cost * rounds(rung);
+    let detail = format!(
+        "{} rollouts, {} in flight: {:.3} s measured, {:.3} s planned by the mock, {allowed:.3} s allowed",
+        rung.rollouts, rung.concurrency, ours.measured_seconds, ours.planned_seconds
+    );
+    Some(verdict(
+        format!("{}: as fast as the LLM allows", rung.name),
+        ours.measured_seconds <= allowed,
+        detail,
+    ))
+}
+
+fn seed_rows(rows: &[SeedRow]) -> Verdict {
+    let outside: Vec<String> =
+        rows.iter().filter(|r| !r.inside).map(|r| format!("{} {}", r.operation, r.row)).collect();
+    let fewest = rows.iter().map(|r| r.samples).min().unwrap_or(0);
+    let detail = if outside.is_empty() {
+        format!("all {} rows, {fewest} samples or more each", rows.len())
+    } else {
+        format!("outside: {}", outside.join(", "))
+    };
+    verdict("blob: p50 inside the seeds' min–max, row by row".to_owned(), outside.is_empty(), detail)
+}
+
+#[cfg(test)]
+mod tests;

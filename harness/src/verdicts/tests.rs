@@ -1,0 +1,102 @@
+use mipro_bench_reports::{
+    Accounting, CountSet, Counts, Dist, Environment, Makespan, Run, StageReport, Validity,
+};
+
+use super::*;
+
+fn report(rungs: Vec<Rung>) -> Report {
+    let run = Run {
+        id: String::new(),
+        started_at: String::new(),
+        finished_at: String::new(),
+        commit: String::new(),
+        dirty: false,
+        command: String::new(),
+        seed: 0,
+        interrupted: false,
+    };
+    Report {
+        schema: mipro_bench_reports::SCHEMA.to_owned(),
+        run,
+        environment: Environment::default(),
+        rungs,
+        seed_rows: Vec::new(),
+        comparisons: Vec::new(),
+        verdicts: Vec::new(),
+    }
+}
+
+fn rung(name: &str, overhead_us: f64) -> Rung {
+    Rung {
+        name: name.to_owned(),
+        rollouts: 100,
+        concurrency: 10,
+        overhead: Dist {
+            count: 100,
+            mean_us: Some(overhead_us),
+            p50_us: Some(overhead_us),
+            ..Dist::default()
+        },
+        accounting: Accounting { intended: 100, ok: 100, ..Accounting::default() },
+        validity: Validity { ok: true, reasons: Vec::new() },
+        ..Rung::default()
+    }
+}
+
+fn outcome(report: &Report, name: &str) -> String {
+    let found = all(report).into_iter().find(|v| v.name.contains(name));
+    found.unwrap_or_else(|| panic!("no verdict about {name}")).outcome
+}
+
+#[test]
+fn a_missing_rollout_breaks_the_accounting() {
+    let mut short = rung("blob", 1.0);
+    short.accounting.ok = 99;
+    let report = report(vec![short]);
+    assert!(!accounting_holds(&report));
+    assert_eq!(outcome(&report, "every rollout accounted for"), "fail");
+}
+
+#[test]
+fn a_hundred_times_is_enough_and_ninety_nine_is_not() {
+    assert_eq!(outcome(&report(vec![rung("blob", 100.0), rung("parallel", 1.0)]), "100×"), "pass");
+    assert_eq!(outcome(&report(vec![rung("blob", 99.0), rung("parallel", 1.0)]), "100×"), "fail");
+}
+
+#[test]
+fn unclaimed_time_is_held_against_the_service() {
+    let with_other = |us: f64| {
+        let mut blob = rung("blob", 1000.0);
+        let other = StageReport { per_rollout_us: us, ..StageReport::default() };
+        blob.stage_groups.insert("other".to_owned(), other);
+        report(vec![blob])
+    };
+    assert_eq!(outcome(&with_other(99.0), "other under"), "pass");
+    assert_eq!(outcome(&with_other(101.0), "other under"), "fail");
+}
+
+#[test]
+fn one_put_in_fifty_rollouts_is_on_the_critical_path() {
+    let with_puts = |s3_put: f64| {
+        let critical = CountSet { s3_put, ..CountSet::default() };
+        report(vec![Rung { counts: Counts { critical, ..Counts::default() }, ..rung("write-back", 1.0) }])
+    };
+    assert_eq!(outcome(&with_puts(0.01), "critical path"), "pass");
+    assert_eq!(outcome(&with_puts(0.02), "critical path"), "fail");
+}
+
+#[test]
+fn the_makespan_is_allowed_what_direct_costs_and_three_percent() {
+    let span = |name: &str, planned_seconds: f64, measured_seconds: f64| Rung {
+        makespan: Some(Makespan {
+            planned_seconds,
+            measured_seconds,
+            ratio: measured_seconds / planned_seconds,
+        }),
+        ..rung(name, 1.0)
+    };
+    // Direct: 0.1 s over ten rounds of ten. So parallel may take 1.03 × 20 s + 0.1 s = 20.7 s.
+    let measured = |seconds| report(vec![span("direct", 20.0, 20.1), span("parallel", 20.0, seconds)]);
+    assert_eq!(outcome(&measured(20.69), "as fast as"), "pass");
+    assert_eq!(outcome(&measured(20.71), "as fast as"), "fail");
+}
