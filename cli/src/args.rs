@@ -1,0 +1,64 @@
+//! The command line. Names here are relied on by scripts outside the project.
+
+mod bench;
+mod load;
+mod roles;
+
+pub(crate) use bench::{BenchArgs, ReportArgs};
+pub(crate) use load::LoadArgs;
+pub(crate) use roles::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// MIPRO online: an OpenAI-compatible proxy that optimizes prompts while traffic runs, and the instrument that proves how
+/// little time it adds.
+#[derive(Debug, Parser)]
+#[command(name = "mipro", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the service
+    Serve(ServeArgs),
+    /// Run the mock LLM (OpenAI-compatible)
+    MockLlm(MockLlmArgs),
+    /// Run the Banking77 task app
+    TaskApp(TaskAppArgs),
+    /// Drive rollouts against any running service
+    Load(LoadArgs),
+    /// Measure the ladder: before and after each optimization
+    Bench(BenchArgs),
+    /// Render a run again
+    Report(ReportArgs),
+    /// Parts of the testbed, started by `bench`
+    #[command(hide = true)]
+    Testbed {
+        #[command(subcommand)]
+        part: Testbed,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Testbed {
+    /// An ephemeral Postgres cluster
+    Postgres(PostgresArgs),
+    /// A small S3 server
+    S3(S3Args),
+    /// A link emulator in front of a TCP server
+    Link(LinkArgs),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// report.json on stdout
+    Json,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use mipro_harness::ladder::{RungName, UnknownRung, parse_list};
+use mipro_testbed::link::LinkSpec;
+use mipro_testbed::stack::StackKind;
+
+use super::Format;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Rungs(pub(crate) Vec<RungName>);
+
+fn rungs(text: &str) -> Result<Rungs, UnknownRung> {
+    parse_list(text).map(Rungs)
+}
+
+/// Starts Postgres, S3, the mock LLM, the task app and the service, replays rollouts through the whole path once per rung
+/// of the ladder, and writes a report. Stops and removes everything it started, also when interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mipro bench                                       the whole story
+  mipro bench --quick                               under a minute of measuring
+  mipro bench --rungs blob,pooled --history 2000    what a grown state costs
+  mipro bench --link db=12ms,s3=40ms,up=50mbit      your own network")]
+pub(crate) struct BenchArgs {
+    /// Rungs of the ladder, comma-separated: direct, blob, pooled, write-through, write-back, one-call, parallel, same-region
+    #[arg(long, default_value = "all", value_parser = rungs)]
+    pub(crate) rungs: Rungs,
+
+    /// Network between service and stores: loopback, same-region, cross-region, or db=12ms,s3=40ms,up=50mbit
+    #[arg(long, default_value = "cross-region")]
+    pub(crate) link: LinkSpec,
+
+    /// The mock LLM's latency: none, fixed:20ms, seed (1.3–2.8 s) [default: seed; with --quick fixed:100ms]
+    #[arg(long)]
+    pub(crate) llm: Option<String>,
+
+    /// Where Postgres and S3 come from: auto, embedded, native, external
+    #[arg(long, default_value = "auto")]
+    pub(crate) stack: StackKind,
+
+    /// Database of `--stack external`, as `serve --database` takes it
+    #[arg(long, value_name = "URL", requires = "blobs")]
+    pub(crate) database: Option<String>,
+
+    /// Blobs of `--stack external`, as `serve --blobs` takes them
+    #[arg(long, value_name = "URL", requires = "database")]
+    pub(crate) blobs: Option<String>,
+
+    /// Fetch Postgres with pip where none is installed
+    #[arg(long)]
+    pub(crate) fetch_postgres: bool,
+
+    /// Systems side by side; rollouts of one system are serial where the rung says so
+    #[arg(long, default_value_t = mipro_harness::options::SYSTEMS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) systems: u32,
+
+    /// Rollouts in flight in the parallel rungs
+    #[arg(short, long, default_value_t = mipro_harness::options::CONCURRENCY_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) concurrency: u32,
+
+    /// Rollouts each rung measures [default: 48 for the slow rungs, 100 for the others; with --quick 24]
+    #[arg(short = 'n', long, value_parser = crate::duration::parse_count)]
+    pub(crate) rollouts: Option<u64>,
+
+    /// Past rollouts in every system's state when a rung begins
+    #[arg(long, default_value = "0", value_parser = crate::duration::parse_count)]
+    pub(crate) history: u64,
+
+    /// Fewer rollouts and a fast LLM: under 60 s of measuring
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Directory with train.csv and test.csv (`text,category`); without it the built-in set
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dataset: Option<PathBuf>,
+
+    /// Seed of payloads and mock delays
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// One rollout's time limit
+    #[arg(long, default_value = "60s", value_parser = crate::duration::parse)]
+    pub(crate) timeout: Duration,
+
+    /// How long an interrupted run waits for rollouts in flight
+    #[arg(long, default_value = "5s", value_parser = crate::duration::parse)]
+    pub(crate) drain: Duration,
+
+    /// Leave out what is lost on a kill and under concurrent calls
+    #[arg(long)]
+    pub(crate) no_loss: bool,
+
+    /// Where the run's folder goes [default: bench-reports/runs/<UTC time>-<commit>]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// What stdout gets
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// No progress
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// No colour (NO_COLOR does the same)
+    #[arg(long)]
+    pub(crate) no_color: bool,
+}
+
+/// Reads a run's report.json and prints it again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mipro report bench-reports/runs/latest
+  mipro report bench-reports/runs/latest --format json | jq .rungs[].overhead.p50_us
+  mipro report bench-reports/runs/latest --html page.html")]
+pub(crate) struct ReportArgs {
+    /// A run's folder, or its report.json
+    pub(crate) run: PathBuf,
+
+    /// What stdout gets
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// Also write the page to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Exit with 125 unless the accounting holds and every figure may be believed
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// No colour (NO_COLOR does the same)
+    #[arg(long)]
+    pub(crate) no_color: bool,
+}

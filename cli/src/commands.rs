@@ -1,0 +1,58 @@
+//! One file a command; each takes its arguments and gives an exit code.
+
+mod bench;
+mod load;
+mod report;
+mod roles;
+mod screen;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Command, Testbed};
+use crate::exit::Code;
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: Command) -> anyhow::Result<Code> {
+    match command {
+        Command::Serve(args) => Box::pin(roles::serve(args)).await,
+        Command::MockLlm(args) => Box::pin(roles::mock_llm(args)).await,
+        Command::TaskApp(args) => Box::pin(roles::task_app(args)).await,
+        Command::Load(args) => Box::pin(load::run(args)).await,
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Report(args) => report::run(&args),
+        Command::Testbed { part } => match part {
+            Testbed::Postgres(args) => Box::pin(roles::postgres(args)).await,
+            Testbed::S3(args) => Box::pin(roles::s3(args)).await,
+            Testbed::Link(args) => Box::pin(roles::link(args)).await,
+        },
+    }
+}
+
+/// Logs go to stderr, so that stdout carries results (or a server's one line) and nothing else. `MIPRO_LOG` sets the
+/// filter; servers tell what they do, commands that print results only warn.
+pub(crate) fn init_logging(command: &Command) {
+    let by_default = match command {
+        Command::Serve(_) | Command::MockLlm(_) | Command::TaskApp(_) => "info",
+        Command::Testbed { .. } | Command::Load(_) | Command::Bench(_) | Command::Report(_) => "warn",
+    };
+    let filter = EnvFilter::try_from_env("MIPRO_LOG").unwrap_or_else(|_| EnvFilter::new(by_default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}
+
+/// Prints to stdout. A reader that has gone away (`| head`) is no error.
+///
+/// # Errors
+/// Any other failure to write.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,169 @@
+//! `mipro bench`
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use mipro_bench_reports::RunFolder;
+use mipro_harness::{BenchOptions, verdicts};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::report::{REPORTS_DIR, show};
+use super::screen::Screen;
+use crate::args::BenchArgs;
+use crate::exit::Code;
+
+const LLM_DEFAULT: &str = "seed";
+const LLM_QUICK: &str = "fixed:100ms";
+
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Code> {
+    let options = options(&args)?;
+    check_dataset(args.dataset.as_deref())?;
+    let interrupt = Interrupt::watch()?;
+    let scratch = Scratch::new()?;
+    let screen = Screen { quiet: args.quiet };
+    let running = mipro_harness::run(&options, scratch.path(), &screen, &interrupt.token);
+    let finished = match Box::pin(running).await {
+        Ok(finished) => finished,
+        Err(error) => {
+            scratch.keep_for(&error);
+            return Err(error.into());
+        }
+    };
+
+    let mut report = finished.report;
+    let folder = match &args.out {
+        Some(dir) => RunFolder::at(dir),
+        None => RunFolder::create(Path::new(REPORTS_DIR), &report.run.id),
+    };
+    let folder = folder.context("the run's folder could not be made")?;
+    if args.out.is_none() {
+        // Two runs in one second: the folder's name tells them apart, and the report goes by it.
+        report.run.id = folder.id();
+    }
+    folder.write(&report, &finished.config).context("the run's files could not be written")?;
+    show(&report, args.format, args.no_color)?;
+    if !args.quiet {
+        mipro_harness::Watcher::step(
+            &screen,
+            &format!("report: {}", folder.path().join("report.html").display()),
+        );
+    }
+    Ok(match interrupt.code() {
+        Some(code) => code,
+        None if verdicts::accounting_holds(&report) => Code::Ok,
+        None => Code::Invalid,
+    })
+}
+
+fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
+    let llm = args.llm.clone().unwrap_or_else(|| if args.quick { LLM_QUICK } else { LLM_DEFAULT }.to_owned());
+    llm.parse::<mipro_mock_llm::latency::Latency>().context("--llm")?;
+    Ok(BenchOptions {
+        exe: std::env::current_exe().context("the path of this program is not known")?,
+        rungs: args.rungs.0.clone(),
+        link: args.link.clone(),
+        llm,
+        stack: args.stack,
+        external: args.database.clone().zip(args.blobs.clone()),
+        fetch_postgres: args.fetch_postgres,
+        systems: args.systems,
+        concurrency: args.concurrency,
+        rollouts: args.rollouts,
+        history: args.history,
+        quick: args.quick,
+        dataset: args.dataset.clone(),
+        seed: args.seed,
+        timeout: args.timeout,
+        drain: args.drain,
+        loss: !args.no_loss,
+        command: command_line(args),
+    })
+}
+
+/// The options that make a run what it is. URLs are left out: they may hold passwords.
+fn command_line(args: &BenchArgs) -> String {
+    let rungs: Vec<&str> = args.rungs.0.iter().map(|r| r.name()).collect();
+    let mut words =
+        vec![format!("mipro bench --rungs {} --link {} --stack {}", rungs.join(","), args.link, args.stack)];
+    words.extend(args.llm.as_ref().map(|llm| format!("--llm {llm}")));
+    words.push(format!(
+        "--systems {} -c {} --history {} --seed {}",
+        args.systems, args.concurrency, args.history, args.seed
+    ));
+    words.extend(args.rollouts.map(|n| format!("-n {n}")));
+    words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.extend(args.dataset.as_ref().map(|_| "--dataset DIR".to_owned()));
+    words.join(" ")
+}
+
+/// A wrong data set is told at once, not by a child that dies a minute later.
+fn check_dataset(dir: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(dir) = dir {
+        mipro_mock_llm::dataset::Dataset::load(dir).context("--dataset")?;
+    }
+    Ok(())
+}
+
+/// A directory for what the run's children write; removed at the end, unless something went wrong.
+#[derive(Debug)]
+struct Scratch {
+    dir: std::path::PathBuf,
+    keep: AtomicBool,
+}
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("mipro-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).with_context(|| format!("{} could not be made", dir.display()))?;
+        Ok(Self { dir, keep: AtomicBool::new(false) })
+    }
+
+    fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    fn keep_for(&self, error: &mipro_harness::Error) {
+        self.keep.store(true, Ordering::Relaxed);
+        tracing::warn!(logs = %self.dir.display(), %error, "the logs of the run's processes are kept");
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep.load(Ordering::Relaxed) {
+            // What can't be removed is left in the system's temporary directory, which is swept by others.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// The first SIGINT or SIGTERM ends the measuring and lets the report be written.
+pub(crate) struct Interrupt {
+    pub(crate) token: CancellationToken,
+    terminated: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (token, terminated) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let (cancel, by_term) = (token.clone(), Arc::clone(&terminated));
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => by_term.store(true, Ordering::Relaxed),
+            }
+            cancel.cancel();
+        });
+        Ok(Self { token, terminated })
+    }
+
+    /// The exit code of an interrupted run; `None` if it was not interrupted.
+    pub(crate) fn code(&self) -> Option<Code> {
+        let code = if self.terminated.load(Ordering::Relaxed) { Code::Terminated } else { Code::Interrupted };
+        self.token.is_cancelled().then_some(code)
+    }
+}

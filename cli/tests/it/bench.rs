@@ -1,0 +1,176 @@
+//! `bench`, `load` and `report`, end to end on the embedded stack.
+
+use serde_json::Value;
+
+use super::common::*;
+
+fn read(dir: &std::path::Path) -> Value {
+    serde_json::from_slice(&std::fs::read(dir.join("report.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_small_ladder_makes_a_report_whose_books_balance() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = [
+        "bench",
+        "--rungs",
+        "direct,blob,write-through,write-back,parallel",
+        "--stack",
+        "embedded",
+        "--link",
+        "loopback",
+        "--llm",
+        "fixed:5ms",
+        "-n",
+        "12",
+        "--systems",
+        "2",
+        "-c",
+        "4",
+        "--quiet",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let (status, stdout, stderr) = run(&args, &[]);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let report = read(&out);
+    assert_eq!(report["schema"], "mipro.report/1");
+    let rungs = report["rungs"].as_array().unwrap();
+    assert_eq!(rungs.len(), 5);
+    for rung in rungs {
+        let name = rung["name"].as_str().unwrap();
+        let accounting = rung["accounting"].as_object().unwrap();
+        let rest: u64 =
+            accounting.iter().filter(|(k, _)| *k != "intended").map(|(_, v)| v.as_u64().unwrap()).sum();
+        assert_eq!(accounting["intended"].as_u64(), Some(rest), "{name}");
+        assert_eq!(accounting["ok"], 12, "{name}: {rung}");
+        assert_eq!(rung["validity"]["ok"], true, "{name}: {}", rung["validity"]);
+        assert!(stdout.contains(name), "{stdout}");
+    }
+    let critical = |name: &str, count: &str| {
+        let rung = rungs.iter().find(|r| r["name"] == name).unwrap();
+        rung["counts"]["critical"][count].as_f64().unwrap()
+    };
+    assert!(
+        (critical("blob", "s3_get") - 3.0).abs() < 1e-9 && (critical("blob", "s3_put") - 3.0).abs() < 1e-9
+    );
+    assert!(
+        critical("write-through", "s3_get").abs() < 1e-9
+            && (critical("write-through", "s3_put") - 3.0).abs() < 1e-9
+    );
+    assert!(critical("write-back", "s3_put").abs() < 1e-9 && critical("parallel", "s3_put").abs() < 1e-9);
+    for file in ["report.html", "config.toml", "rollout.hlog"] {
+        assert!(out.join(file).exists(), "no {file}");
+    }
+    let again = run(&["report", out.to_str().unwrap(), "--check"], &[]);
+    assert_eq!((again.0.code(), again.1), (Some(0), stdout));
+}
+
+#[test]
+fn the_same_seed_makes_the_same_rollouts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rewards = Vec::new();
+    for name in ["a", "b"] {
+        let out = dir.path().join(name);
+        let args = [
+            "bench",
+            "--rungs",
+            "write-back",
+            "--stack",
+            "embedded",
+            "--link",
+            "loopback",
+            "--llm",
+            "seed",
+            "-n",
+            "4",
+            "--systems",
+            "4",
+            "--no-loss",
+            "--quiet",
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        assert_eq!(run(&args, &[]).0.code(), Some(0));
+        rewards.push(read(&out)["rungs"][0]["makespan"]["planned_seconds"].as_f64().unwrap());
+    }
+    assert!((rewards[0] - rewards[1]).abs() < 1e-9, "the mock planned the same delays: {rewards:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_drives_a_running_service() {
+    let world = World::with("actor", &["--server-timing"], "");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = [
+        "load",
+        "--target",
+        &world.service.url,
+        "--task-app",
+        &world.task_app.url,
+        "-n",
+        "30",
+        "-c",
+        "5",
+        "-w",
+        "5",
+        "--quiet",
+        "--format",
+        "json",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let (status, stdout, stderr) = run(&args, &[("MIPRO_API_KEY", KEY)]);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["rungs"][0]["accounting"]["ok"], 30, "{stdout}");
+    assert_eq!(read(&out), report);
+    let (status, _, stderr) = run(
+        &["load", "--target", &world.service.url, "--task-app", &world.task_app.url, "-n", "3", "--quiet"],
+        &[("MIPRO_API_KEY", "wrong")],
+    );
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("401") || stderr.contains("key"), "{stderr}");
+}
+
+#[test]
+fn an_interrupted_bench_leaves_a_partial_report_and_130() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_mipro"))
+        .args([
+            "bench",
+            "--rungs",
+            "direct,write-back",
+            "--stack",
+            "embedded",
+            "--link",
+            "loopback",
+            "--llm",
+            "fixed:50ms",
+            "-n",
+            "100k",
+            "--systems",
+            "2",
+        ])
+        .args(["--drain", "5s", "--out", out.to_str().unwrap()])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(bench.stderr.take().unwrap()));
+    // The first line that tells of progress in a rung.
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("direct")), "no progress was told");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&bench), rustix::process::Signal::INT)
+        .unwrap();
+    let drained = std::thread::spawn(move || lines.map_while(Result::ok).count());
+    assert_eq!(bench.wait().unwrap().code(), Some(130));
+    drained.join().unwrap();
+    let report = read(&out);
+    assert_eq!(report["run"]["interrupted"], true);
+    let accounting = &report["rungs"][0]["accounting"];
+    assert_eq!(accounting["intended"], 100_000);
+    assert!(accounting["unsent"].as_u64() > Some(0), "{accounting}");
+}

@@ -1,0 +1,33 @@
+# `just` alone lists what there is.
+default:
+    @just --list --unsorted
+
+# The main job: the ladder, before and after each optimization.
+bench *ARGS:
+    cargo run --release -- bench {{ARGS}}
+
+# The ladder in under a minute of measuring.
+quick *ARGS:
+    cargo run --release -- bench --quick {{ARGS}}
+
+# Renders the newest run again.
+report *ARGS:
+    cargo run --release -- report bench-reports/runs/latest {{ARGS}}
+
+# Every test.
+test *ARGS:
+    cargo nextest run --workspace {{ARGS}}
+
+# Format, lints, docs: what a commit must pass besides the tests. Never writes to the work tree.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Licences, bans and sources of everything we depend on.
+deny:
+    cargo deny check licenses bans sources
+
+# What CI runs, on this machine.
+ci:
+    bash .ci/run
