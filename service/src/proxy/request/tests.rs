@@ -48,7 +48,7 @@ fn of_two_fields_of_one_name_the_last_counts() {
 #[test]
 fn only_plain_text_is_text() {
     let body = body(
-        r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"t"}]},{"role":"assistant","content":null},7]}"#,
+        r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"t"}]},{"role":"assistant","content":null},{}]}"#,
     );
     let messages = ChatRequest::parse(&body).unwrap().messages();
     let seen: Vec<_> = messages.iter().map(|m| (m.role.as_str(), m.text.as_deref())).collect();
@@ -63,6 +63,7 @@ fn what_is_no_request_is_named() {
     assert!(matches!(ChatRequest::parse(&body("{}")), Err(Error::NoMessages)));
     assert!(matches!(ChatRequest::parse(&body(r#"{"messages":"hi"}"#)), Err(Error::BadMessages)));
     assert!(matches!(ChatRequest::parse(&body(r#"{"messages":[]}"#)), Err(Error::BadMessages)));
+    assert!(matches!(ChatRequest::parse(&body(r#"{"messages":[{"role":"user"}, 7]}"#)), Err(Error::BadMessages)));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -87,10 +88,11 @@ proptest! {
     #[test]
     fn whatever_else_is_in_a_request_survives(
         others in prop::collection::btree_map(".*", any_json(), 0..5),
-        messages in prop::collection::vec(any_json(), 1..4),
+        messages in prop::collection::vec(prop::collection::btree_map(".*", any_json(), 0..3), 1..4),
     ) {
         let mut request: Map<String, Value> = others.into_iter().collect();
         request.insert("model".into(), "m".into());
+        let messages: Vec<Value> = messages.into_iter().map(|m| m.into_iter().collect()).collect();
         request.insert("messages".into(), messages.into());
         let body = Bytes::from(serde_json::to_vec(&request).unwrap());
         let changed = ChatRequest::parse(&body).unwrap().with_messages(Some("[\"new\"]"), "unused");
