@@ -42,7 +42,7 @@ enum Samples {
 }
 
 /// A distribution as reported, in microseconds. A percentile with fewer than [`SAMPLES_BEYOND_MIN`] samples beyond it is
-/// null; p50 is shown from the first sample on.
+/// null, so a p50 rests on 20 samples or more.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dist {
     /// Samples.
@@ -194,7 +194,7 @@ impl Recorder {
             min_us: Some(us(self.min_ns)),
             mean_us: self.mean_ns().map(|ns| round_us(ns / 1000.0)),
             stdev_us: Some(round_us(histogram.stdev() / 1000.0)),
-            p50_us: Some(us(self.clamped_quantile(&histogram, 0.5))),
+            p50_us: at(500),
             p90_us: at(900),
             p95_us: at(950),
             p99_us: at(990),

@@ -3,6 +3,7 @@
 
 use crate::format::{thousands, times, with_ms};
 use crate::schema::{LossCount, Report, Rung};
+use crate::view::{sound, through_service};
 
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,24 @@ const LLM_SAME_WITHIN: f64 = 0.05;
 
 /// The first and the last rung through the service; the same one twice when only one ran.
 pub(crate) fn before_after(report: &Report) -> Option<(&Rung, &Rung)> {
-    let mut measured = report.rungs.iter().filter(|rung| rung.overhead.p50_us.is_some());
+    let mut measured = report.rungs.iter().filter(|rung| through_service(rung));
     let before = measured.next()?;
     Some((before, measured.next_back().unwrap_or(before)))
+}
+
+/// What the service added to a rollout of two rungs, in microseconds, and which figure that is: the p50, or of both the mean
+/// where one of them has too few rollouts for a p50.
+pub(crate) fn added_us(before: &Rung, after: &Rung) -> (f64, f64, &'static str) {
+    let (was, is) = (&before.overhead, &after.overhead);
+    match (was.p50_us, is.p50_us) {
+        (Some(was), Some(is)) => (was, is, "p50"),
+        _ => (was.mean_us.unwrap_or_default(), is.mean_us.unwrap_or_default(), "mean"),
+    }
+}
+
+/// A p50 goes without saying.
+fn said(figure: &str) -> &'static str {
+    if figure == "p50" { "" } else { " (mean; too few rollouts for a p50)" }
 }
 
 /// Mean time per rollout in the LLM's stages; `None` where the rung saw no LLM.
@@ -35,18 +51,18 @@ pub(crate) fn killed(rung: &Rung) -> Option<LossCount> {
 /// The headline sentence: the first line on screen.
 #[must_use]
 pub fn headline(report: &Report) -> String {
-    let prefix = if report.run.interrupted { "Interrupted, partial: " } else { "" };
+    let prefix = prefix(report);
     let Some((before, after)) = before_after(report) else {
         return format!("{prefix}No rung went through the service, so there is no overhead to report.");
     };
     if std::ptr::eq(before, after) {
         return format!("{prefix}{}", single(before));
     }
-    let (before_us, after_us) =
-        (before.overhead.p50_us.unwrap_or_default(), after.overhead.p50_us.unwrap_or_default());
+    let (before_us, after_us, figure) = added_us(before, after);
     format!(
-        "{prefix}The service added {} to a rollout before ({}) and {} after ({}){}; {}; {}.",
+        "{prefix}The service added {}{} to a rollout before ({}) and {} after ({}){}; {}; {}.",
         with_ms(before_us),
+        said(figure),
         before.name,
         with_ms(after_us),
         after.name,
@@ -56,6 +72,20 @@ pub fn headline(report: &Report) -> String {
     )
 }
 
+/// What must be known before the figures are read.
+fn prefix(report: &Report) -> String {
+    if report.run.interrupted {
+        return "Interrupted, partial: ".to_owned();
+    }
+    let doubtful: Vec<&str> =
+        report.rungs.iter().filter(|rung| !sound(rung)).map(|rung| rung.name.as_str()).collect();
+    if doubtful.is_empty() {
+        String::new()
+    } else {
+        format!("Not to be believed (see the accounting of {}): ", doubtful.join(", "))
+    }
+}
+
 fn single(rung: &Rung) -> String {
     let loss = match killed(rung) {
         Some(count) => format!("a kill lost {}", of(count)),
@@ -63,7 +93,8 @@ fn single(rung: &Rung) -> String {
     };
     let llm = llm_us(rung)
         .map_or_else(|| "the LLM was not measured".to_owned(), |us| format!("the LLM took {}", with_ms(us)));
-    let added = with_ms(rung.overhead.p50_us.unwrap_or_default());
+    let (us, _, figure) = added_us(rung, rung);
+    let added = format!("{}{}", with_ms(us), said(figure));
     format!("The service added {added} to a rollout ({}, the only rung that ran); {loss}; {llm}.", rung.name)
 }
 

@@ -15,7 +15,7 @@ mod tests;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file system said no.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -25,7 +25,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Not JSON at all (cut off, or another file).
-    #[error("{} is not JSON: {source}", path.display())]
+    #[error("{} is not JSON", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum Error {
         found: String,
     },
     /// The right schema, but a field is missing or of the wrong type.
-    #[error("{} says it is \"{SCHEMA}\" but does not keep to it: {source}", path.display())]
+    #[error("{} says it is \"{SCHEMA}\" but does not keep to it", path.display())]
     Shape {
         /// The file.
         path: PathBuf,

@@ -295,7 +295,7 @@ pub struct DatabaseReport {
 pub struct ProcessReport {
     /// User and system time.
     pub cpu_seconds: f64,
-    /// Peak resident set.
+    /// Peak resident set since the process began, which may have been before the rung (0 once it has ended).
     pub rss_max_bytes: u64,
 }
 
@@ -306,7 +306,7 @@ pub struct Loss {
     pub process_killed: Option<LossCount>,
     /// The data directory deleted.
     pub host_gone: Option<LossCount>,
-    /// Rewards acknowledged and not found, when 1,000 status calls hit one system at once without any kill.
+    /// Rewards acknowledged and not found, when many status calls (`acknowledged` of them answered) raced on one system without any kill.
     #[serde(default)]
     pub concurrent_calls: Option<LossCount>,
 }

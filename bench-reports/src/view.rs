@@ -91,6 +91,11 @@ impl Attribution {
     }
 }
 
+/// A time that is 0 where nothing ran.
+pub(crate) fn ran(us: f64) -> Option<f64> {
+    (us > 0.0).then_some(us)
+}
+
 /// S3 requests of either kind.
 pub(crate) fn s3_requests(counts: &CountSet) -> f64 {
     counts.s3_get + counts.s3_put

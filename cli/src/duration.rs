@@ -37,6 +37,17 @@ pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too many"))
 }
 
+/// As [`parse_count`], but at least one.
+///
+/// # Errors
+/// Says what was expected.
+pub(crate) fn parse_some(text: &str) -> Result<u64, String> {
+    match parse_count(text)? {
+        0 => Err("at least 1 is needed".to_owned()),
+        count => Ok(count),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

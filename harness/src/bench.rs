@@ -9,7 +9,7 @@ use mipro_loadgen::Progress;
 use mipro_telemetry::clock;
 use mipro_testbed::link::{LinkSpec, Profile};
 use mipro_testbed::process::Fleet;
-use mipro_testbed::stack::{self, Stack};
+use mipro_testbed::stack::{self, Stack, StackKind};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -66,14 +66,14 @@ async fn with_fleet(
     watcher: &dyn Watcher,
     cancel: &CancellationToken,
 ) -> Result<Finished, Error> {
-    let started_us = clock::unix_us();
+    let (started_us, started) = (clock::unix_us(), clock::now());
     let cpu_before = CpuTimes::read();
     watcher.step("starting Postgres, S3 and the link between");
     let stack = start_stack(options, scratch, fleet).await?;
     watcher.step("starting the mock LLM and the task app");
     let mock = roles::mock_llm(fleet, options).await?;
     let task_app = roles::task_app(fleet, options).await?;
-    let bed = Bed { options, fleet, stack: &stack, mock: &mock, task_app: &task_app, dir: scratch };
+    let bed = Bed { options, fleet, stack: &stack, mock: &mock, task_app: &task_app, dir: scratch, started };
 
     let mut measured = Vec::with_capacity(options.rungs.len());
     for (index, name) in options.rungs.iter().enumerate() {
@@ -122,11 +122,11 @@ fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64) -> Environ
     let machine = machine();
     Environment {
         steal_pct,
-        noise: noise_sentence(steal_pct, load_1m(), machine.cores),
+        noise: noise_sentence(load_1m(), machine.cores),
         stack: stack.kind().to_string(),
         database: stack.database_version().to_owned(),
         object_store: stack.object_store_version().to_owned(),
-        link: described(&options.link),
+        link: described(&options.link, stack.kind() != StackKind::Embedded),
         llm: options.llm.clone(),
         dataset: options
             .dataset
@@ -136,16 +136,21 @@ fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64) -> Environ
     }
 }
 
-/// The link's name with what it stands for, and whether it was fitted to figures that it is then compared with.
-fn described(link: &LinkSpec) -> String {
+/// The link's name with what it stands for, and whether it was fitted to figures that it is then compared with. Where the
+/// database has no wire, nothing was fitted to what it costs.
+fn described(link: &LinkSpec, database_wired: bool) -> String {
     let one = |what: &str, p: &Profile| {
         let up = p
             .up_bits_per_second
             .map_or(String::new(), |bits| format!(", up {:.0} Mbit/s", bits as f64 / 1e6));
         format!("{what} RTT {:.1} ms ± {:.1}{up}", p.rtt_us as f64 / 1e3, p.jitter_us as f64 / 1e3)
     };
+    let s3 = one("S3", &link.s3);
+    if !database_wired {
+        return format!("{link} ({s3}; no wire to the database)");
+    }
     let fitted = if link.fitted { "; fitted to the seeds' table" } else { "" };
-    format!("{link} ({}, {}{fitted})", one("DB", &link.db), one("S3", &link.s3))
+    format!("{link} ({}, {s3}{fitted})", one("DB", &link.db))
 }
 
 fn finish(
@@ -194,3 +199,6 @@ fn speedups(report: &mut Report) {
         rung.speedup = overhead.zip(rollout).map(|(overhead, rollout)| Speedup { overhead, rollout });
     }
 }
+
+#[cfg(test)]
+mod tests;

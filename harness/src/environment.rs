@@ -65,11 +65,11 @@ fn memory_bytes(meminfo: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// One sentence on how noisy the machine was.
+/// How noisy the machine was, in a few words, besides the stolen time that stands beside it.
 #[must_use]
-pub fn noise_sentence(steal_pct: f64, load_1m: f64, cores: u32) -> String {
+pub fn noise_sentence(load_1m: f64, cores: u32) -> String {
     let crowded = if load_1m > f64::from(cores) { "; more runnable work than cores" } else { "" };
-    format!("{steal_pct:.1} % of CPU time stolen, load {load_1m:.1} on {cores} cores{crowded}")
+    format!("Load {load_1m:.1} on {cores} cores{crowded}")
 }
 
 /// Runnable work, averaged over the last minute; 0 where unknown.

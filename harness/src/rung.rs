@@ -6,9 +6,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mipro_bench_reports::{CountSet, DatabaseReport, ProcessReport, Rung};
 use mipro_loadgen::{Outcome, Progress, StatusStyle};
+use mipro_telemetry::clock;
 use mipro_testbed::link::LinkSpec;
 use mipro_testbed::process::Fleet;
 use mipro_testbed::stack::{Stack, WireCounts};
@@ -36,6 +38,8 @@ pub(crate) struct Bed<'a> {
     pub(crate) mock: &'a Server,
     pub(crate) task_app: &'a Server,
     pub(crate) dir: &'a Path,
+    /// When the run began.
+    pub(crate) started: Instant,
 }
 
 impl Bed<'_> {
@@ -109,20 +113,20 @@ pub(crate) async fn measure(
     bed.stack.reset_statements().await?;
     load.rollouts = bed.options.rollouts_of(plan.name);
     load.rollout_prefix = "run".to_owned();
+    let began = clock::now();
     let outcome = mipro_loadgen::run(load.clone(), progress, cancel.clone()).await.map_err(failed)?;
     let used = Meter::processes(bed, service.as_ref()).since(&before.processes);
     let database = DatabaseReport { server_execution_us: bed.stack.server_execution_us().await? };
 
     let mut rung = filled(plan, &outcome, used, database);
+    rung.started_seconds = began.saturating_duration_since(bed.started).as_secs_f64();
     if let Some(service) = &service {
-        bed.fleet.stop(&service.child, STOP_DEADLINE).await;
-        let total = bed.stack.wire_counts().await?.since(&before.wire);
-        let rollouts = rung.rollouts.max(1) as f64;
-        if !plan.pooled {
-            // Each query opens its own connection, so whoever waits for the query waits for that.
-            rung.counts.critical.db_connections = total.db_connections as f64 / rollouts;
+        if !bed.fleet.stop(&service.child, STOP_DEADLINE).await.is_clean() {
+            let reason = "the service did not stop cleanly, so what it had not saved may be lost";
+            doubt(&mut rung, reason.to_owned());
         }
-        background(&mut rung, &total);
+        let total = bed.stack.wire_counts().await?.since(&before.wire);
+        background(&mut rung, plan, &total);
         if bed.options.loss && !cancel.is_cancelled() {
             rung.loss = loss::measure(bed, plan).await?;
         }
@@ -170,45 +174,48 @@ fn durability(plan: &RungPlan) -> &'static str {
     }
 }
 
-/// What the wire saw, less what callers waited for, per rollout. A negative rest means that the service claimed more than
-/// happened: the figures disagree and the rung is not valid.
-fn background(rung: &mut Rung, total: &WireCounts) {
-    let rollouts = rung.rollouts.max(1) as f64;
+fn doubt(rung: &mut Rung, reason: String) {
+    rung.validity.reasons.push(reason);
+    rung.validity.ok = false;
+}
+
+/// What the wire saw, less what callers waited for, per rollout that succeeded, as the critical counts are. A negative rest
+/// means that the service claimed more than happened: the figures disagree and the rung is not valid. What failed and
+/// unfinished rollouts asked for left no books and so ends up in the background.
+fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts) {
+    if rung.accounting.ok == 0 {
+        return;
+    }
+    let rollouts = rung.accounting.ok as f64;
+    if !plan.pooled {
+        // Each query opens its own connection, so whoever waits for the query waits for that.
+        rung.counts.critical.db_connections = total.db_connections as f64 / rollouts;
+    }
     let critical = rung.counts.critical;
     let rest = |total: u64, critical: f64| total as f64 / rollouts - critical;
-    let background = CountSet {
+    let claims = [
+        ("DB round trips", rest(total.db_round_trips, critical.db_round_trips)),
+        ("S3 GETs", rest(total.s3_get, critical.s3_get)),
+        ("S3 PUTs", rest(total.s3_put, critical.s3_put)),
+    ];
+    let slack = 0.5 / rollouts;
+    for (what, left) in claims.into_iter().filter(|(_, left)| *left < -slack) {
+        let many = -left;
+        doubt(
+            rung,
+            format!("the service claims more {what} than the link carried ({many:.3} a rollout too many)"),
+        );
+    }
+    let rest = |total: u64, critical: f64| rest(total, critical).max(0.0);
+    rung.counts.background = CountSet {
         db_round_trips: rest(total.db_round_trips, critical.db_round_trips),
         db_statements: rest(total.db_statements, critical.db_statements),
         db_connections: rest(total.db_connections, critical.db_connections),
         s3_get: rest(total.s3_get, critical.s3_get),
         s3_put: rest(total.s3_put, critical.s3_put),
-        s3_bytes: (total.s3_bytes as f64 / rollouts - critical.s3_bytes).max(0.0),
+        s3_bytes: rest(total.s3_bytes, critical.s3_bytes),
         llm_calls: 0.0,
         log_syncs: 0.0,
-    };
-    // Rollouts that failed made calls without leaving their Server-Timing, so only a surplus of claims is a contradiction.
-    let slack = 0.5 / rollouts;
-    for (what, left) in [
-        ("DB round trips", background.db_round_trips),
-        ("S3 GETs", background.s3_get),
-        ("S3 PUTs", background.s3_put),
-    ] {
-        if left < -slack {
-            let reason = format!(
-                "the service claims more {what} than the link carried ({:.3} a rollout too many)",
-                -left
-            );
-            rung.validity.reasons.push(reason);
-            rung.validity.ok = false;
-        }
-    }
-    rung.counts.background = CountSet {
-        db_round_trips: background.db_round_trips.max(0.0),
-        db_statements: background.db_statements.max(0.0),
-        db_connections: background.db_connections.max(0.0),
-        s3_get: background.s3_get.max(0.0),
-        s3_put: background.s3_put.max(0.0),
-        ..background
     };
 }
 
@@ -256,3 +263,6 @@ impl Meter {
         Processes(all)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What a finished run shows or fails to show, as checks anybody can read in the report. They judge figures already in the
 //! report and nothing else; `bench` prints them and, without thresholds, fails on none but the accounting.
 
-use mipro_bench_reports::{Report, Rung, SeedRow, Verdict};
+use mipro_bench_reports::{OperationReport, Report, Rung, SeedRow, Verdict};
 
 /// Largest share of the service's own time that no stage may leave unclaimed in the rungs that talk to the stores.
 pub const OTHER_SHARE_MAX: f64 = 0.10;
@@ -11,6 +11,10 @@ pub const NEAR_ZERO_PER_ROLLOUT: f64 = 0.01;
 pub const SPEEDUP_MIN: f64 = 100.0;
 /// How much longer than the mock's own plan a parallel run may take, besides what `direct` costs.
 pub const MAKESPAN_RATIO_MAX: f64 = 1.03;
+
+const PASS: &str = "pass";
+const FAIL: &str = "fail";
+const INCONCLUSIVE: &str = "inconclusive";
 
 const FROM_WRITE_BACK: [&str; 4] = ["write-back", "one-call", "parallel", "same-region"];
 const WAITS_FOR_STORES: [&str; 3] = ["blob", "pooled", "write-through"];
@@ -38,6 +42,13 @@ pub fn all(report: &Report) -> Vec<Verdict> {
     {
         verdicts.push(seed_rows(&report.seed_rows));
     }
+    if report.run.interrupted {
+        // What was measured so far may hold; that the whole run would have is not known.
+        for held in verdicts.iter_mut().filter(|v| v.outcome == PASS) {
+            INCONCLUSIVE.clone_into(&mut held.outcome);
+            held.detail = format!("interrupted; so far: {}", held.detail);
+        }
+    }
     verdicts
 }
 
@@ -48,7 +59,16 @@ pub fn accounting_holds(report: &Report) -> bool {
 }
 
 fn verdict(name: String, holds: bool, detail: String) -> Verdict {
-    Verdict { name, outcome: if holds { "pass" } else { "fail" }.to_owned(), detail }
+    Verdict { name, outcome: if holds { PASS } else { FAIL }.to_owned(), detail }
+}
+
+/// A check on a rung's critical path: without a rollout that brought the service's books, all its counts are 0 and say nothing.
+fn on_books(rung: &Rung, name: String, holds: bool, detail: String) -> Verdict {
+    if rung.overhead.count > 0 {
+        return verdict(name, holds, detail);
+    }
+    let detail = "no rollout succeeded and told the service's times".to_owned();
+    Verdict { name, outcome: INCONCLUSIVE.to_owned(), detail }
 }
 
 fn accounting(report: &Report) -> Verdict {
@@ -73,7 +93,9 @@ fn validity(report: &Report) -> Verdict {
         .filter(|r| !r.validity.ok)
         .map(|r| format!("{}: {}", r.name, r.validity.reasons.join("; ")))
         .collect();
-    let detail = if doubts.is_empty() {
+    let detail = if doubts.is_empty() && report.rungs.iter().all(|r| r.overhead.count == 0) {
+        "the generator kept up; no rung went through the service".to_owned()
+    } else if doubts.is_empty() {
         "client time ≥ server time and stages + other = total in every answer; no count claimed that the link did not see"
             .to_owned()
     } else {
@@ -95,8 +117,11 @@ fn other_share(rung: &Rung) -> Option<Verdict> {
 
 fn no_loads(rung: &Rung) -> Verdict {
     let gets = rung.counts.critical.s3_get;
-    let detail = format!("{gets:.3} S3 GETs a rollout on the critical path");
-    verdict(format!("{}: no loads after the first", rung.name), gets <= NEAR_ZERO_PER_ROLLOUT, detail)
+    let calls = |of: fn(&OperationReport) -> u64| rung.operations.values().map(of).sum::<u64>() as f64;
+    let loads = calls(|o| o.load_db.count) / rung.accounting.ok.max(1) as f64;
+    let detail = format!("{loads:.3} DB loads and {gets:.3} S3 GETs a rollout on the critical path");
+    let holds = gets <= NEAR_ZERO_PER_ROLLOUT && loads <= NEAR_ZERO_PER_ROLLOUT;
+    on_books(rung, format!("{}: no loads after the first", rung.name), holds, detail)
 }
 
 fn nothing_on_the_critical_path(rung: &Rung) -> Verdict {
@@ -107,7 +132,7 @@ fn nothing_on_the_critical_path(rung: &Rung) -> Verdict {
         "{:.3} DB round trips and {s3:.3} S3 requests a rollout that a caller waits for",
         c.db_round_trips
     );
-    verdict(format!("{}: no store on the critical path", rung.name), holds, detail)
+    on_books(rung, format!("{}: no store on the critical path", rung.name), holds, detail)
 }
 
 fn named<'a>(report: &'a Report, name: &str) -> Option<&'a Rung> {
@@ -146,15 +171,22 @@ fn makespan(report: &Report, rung: &Rung) -> Option<Verdict> {
 }
 
 fn seed_rows(rows: &[SeedRow]) -> Verdict {
-    let outside: Vec<String> =
-        rows.iter().filter(|r| !r.inside).map(|r| format!("{} {}", r.operation, r.row)).collect();
+    let outside: Vec<String> = rows
+        .iter()
+        .filter(|r| !r.inside && r.p50_ms.is_some())
+        .map(|r| format!("{} {}", r.operation, r.row))
+        .collect();
+    let unmeasured = rows.iter().filter(|r| r.p50_ms.is_none()).count();
     let fewest = rows.iter().map(|r| r.samples).min().unwrap_or(0);
-    let detail = if outside.is_empty() {
-        format!("all {} rows, {fewest} samples or more each", rows.len())
+    let (outcome, detail) = if !outside.is_empty() {
+        (FAIL, format!("outside: {}", outside.join(", ")))
+    } else if unmeasured > 0 {
+        (INCONCLUSIVE, format!("{unmeasured} of {} rows have too few samples", rows.len()))
     } else {
-        format!("outside: {}", outside.join(", "))
+        (PASS, format!("all {} rows, {fewest} samples or more each", rows.len()))
     };
-    verdict("blob: p50 inside the seeds' min–max, row by row".to_owned(), outside.is_empty(), detail)
+    let name = "blob: p50 inside the seeds' min–max, row by row".to_owned();
+    Verdict { name, outcome: outcome.to_owned(), detail }
 }
 
 #[cfg(test)]

@@ -250,6 +250,9 @@ impl Outcome {
             ));
         }
         reasons.extend(self.lag_doubt());
+        if books.ok == 0 && reasons.is_empty() {
+            reasons.push("no rollout was made, so there is nothing to believe".to_owned());
+        }
         reasons
     }
 

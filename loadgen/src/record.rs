@@ -149,6 +149,10 @@ impl Sheet {
         for books in finished.calls.iter().flat_map(|c| &c.books) {
             self.books(books);
         }
+        if finished.planned_us.is_some() && finished.calls.iter().all(|c| c.books.is_empty()) {
+            // No service tells, but a mock LLM has been asked: the floor's rollouts have their call, too.
+            self.counts.llm_calls += 1;
+        }
         if finished.calls.iter().any(|c| c.books.is_empty()) {
             return;
         }

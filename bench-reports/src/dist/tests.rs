@@ -12,7 +12,8 @@ fn a_percentile_needs_ten_samples_beyond_it() {
         let dist = recorder((1..=count).map(|n| n * 1_000_000)).to_dist();
         [dist.p50_us, dist.p90_us, dist.p95_us, dist.p99_us, dist.p99_9_us].map(|value| value.is_some())
     };
-    assert_eq!(shown(1), [true, false, false, false, false]);
+    assert_eq!(shown(19), [false; 5]);
+    assert_eq!(shown(20), [true, false, false, false, false]);
     assert_eq!(shown(99), [true, false, false, false, false]);
     assert_eq!(shown(100), [true, true, false, false, false]);
     assert_eq!(shown(200), [true, true, true, false, false]);

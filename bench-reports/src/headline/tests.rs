@@ -1,10 +1,11 @@
 use super::*;
 use crate::dist::Recorder;
-use crate::schema::{Environment, Loss, Run, SCHEMA, StageReport};
+use crate::schema::{Environment, Loss, Run, SCHEMA, StageReport, Validity};
 
 fn rung(name: &str, overhead_us: u64, llm_us: f64) -> Rung {
     let overhead: Recorder = [overhead_us * 1000; 20].into_iter().collect();
-    let mut rung = Rung { name: name.to_owned(), overhead: overhead.to_dist(), ..Rung::default() };
+    let validity = Validity { ok: true, reasons: Vec::new() };
+    let mut rung = Rung { name: name.to_owned(), overhead: overhead.to_dist(), validity, ..Rung::default() };
     rung.stage_groups
         .insert("llm".to_owned(), StageReport { per_rollout_us: llm_us, ..StageReport::default() });
     rung
@@ -35,7 +36,7 @@ fn report(rungs: Vec<Rung>) -> Report {
 #[test]
 fn before_and_after() {
     let report = report(vec![
-        Rung { name: "direct".to_owned(), ..Rung::default() },
+        Rung { overhead: crate::Dist::default(), ..rung("direct", 1, 0.0) },
         rung("blob", 2_912_000, 2_012_000.0),
         rung("pooled", 900_000, 2_000_000.0),
         rung("parallel", 3_900, 2_009_000.0),
@@ -59,6 +60,27 @@ fn losses_and_a_changed_llm_are_said() {
 #[test]
 fn one_rung_or_none() {
     insta::assert_snapshot!(headline(&report(vec![rung("blob", 3_000, 2_000.0)])), @"The service added 3.00 ms to a rollout (blob, the only rung that ran); what a kill loses was not measured; the LLM took 2.00 ms.");
-    let direct = Rung { name: "direct".to_owned(), ..Rung::default() };
+    let direct = Rung { overhead: crate::Dist::default(), ..rung("direct", 1, 0.0) };
     insta::assert_snapshot!(headline(&report(vec![direct])), @"No rung went through the service, so there is no overhead to report.");
+}
+
+#[test]
+fn a_rung_not_to_be_believed_is_named_first() {
+    let mut doubtful = report(vec![rung("blob", 3_000, 2_000.0), rung("pooled", 2_000, 2_000.0)]);
+    doubtful.rungs[1].validity =
+        Validity { ok: false, reasons: vec!["4 of 48 rollouts did not succeed".to_owned()] };
+    let sentence = headline(&doubtful);
+    assert!(
+        sentence.starts_with("Not to be believed (see the accounting of pooled): The service"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn too_few_rollouts_for_a_p50_have_a_mean() {
+    let mut few = rung("blob", 3_000, 2_000.0);
+    few.overhead = [3_000_000; 4].into_iter().collect::<Recorder>().to_dist();
+    assert_eq!(few.overhead.p50_us, None);
+    let sentence = headline(&report(vec![few, rung("pooled", 1_000, 2_000.0)]));
+    assert!(sentence.starts_with("The service added 3.00 ms (mean; too few rollouts for a p50) to a rollout before (blob) and 1.00 ms after (pooled), 3.00× less;"), "{sentence}");
 }

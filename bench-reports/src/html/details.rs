@@ -119,8 +119,8 @@ fn growth(page: &mut Html, report: &Report) {
             Cell::figure(&bytes(growth.bytes_min as f64), growth.bytes_min as f64),
             Cell::figure(&bytes(growth.bytes_max as f64), growth.bytes_max as f64),
             Cell::figure(&format!("{sign}{}", bytes(slope.abs())), slope),
-            Cell::ms(Some(growth.put_p50_us)),
-            Cell::ms(Some(growth.get_p50_us)),
+            Cell::ms(view::ran(growth.put_p50_us)),
+            Cell::ms(view::ran(growth.get_p50_us)),
         ]);
     }
     let note = "All history is inside one system’s stored state, so every save carries all that came before.";

@@ -2,7 +2,7 @@
 
 use super::markup::{Esc, Html};
 use crate::format::{NOTHING, bytes, counted, thousands, times, with_ms};
-use crate::headline::{before_after, headline, killed, llm_unchanged, llm_us};
+use crate::headline::{added_us, before_after, headline, killed, llm_unchanged, llm_us};
 use crate::schema::{Report, Rung};
 use crate::view;
 
@@ -38,12 +38,11 @@ pub(super) fn render(page: &mut Html, report: &Report) {
 fn tiles(report: &Report) -> Vec<Tile> {
     let mut tiles = Vec::new();
     if let Some((before, after)) = before_after(report) {
-        let (was, is) =
-            (before.overhead.p50_us.unwrap_or_default(), after.overhead.p50_us.unwrap_or_default());
+        let (was, is, which) = added_us(before, after);
         let added = |label, rung: &Rung, us: f64, tone| Tile {
             label,
             figure: with_ms(us),
-            detail: format!("p50 · {}", rung.name),
+            detail: format!("{which} · {}", rung.name),
             tone,
         };
         if std::ptr::eq(before, after) {

@@ -86,7 +86,7 @@ pub(super) fn counts(page: &mut Html, report: &Report) {
         "counts",
         "Requests and losses",
         "Per rollout, after warm-up. Waited: a caller waited for it. Behind: in the background. Lost: acknowledged rewards not found \
-         again after the process was killed, after the host was gone, and after 1,000 status calls raced on one system.",
+         again after the process was killed, after the host was gone, and after hundreds of status calls raced on one system.",
     );
     let columns = [
         Column::text("Rung"),

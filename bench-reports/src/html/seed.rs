@@ -57,6 +57,7 @@ pub(super) fn render(page: &mut Html, report: &Report) {
 
 fn verdict(row: &SeedRow) -> (&'static str, &'static str) {
     match row.p50_ms {
+        None if row.samples > 0 => ("too few samples", "faint"),
         None => ("not measured", "faint"),
         Some(_) if row.inside => ("inside", "good"),
         Some(ms) if ms < row.seed_min_ms => ("below", "bad"),

@@ -9,7 +9,10 @@ fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn error(text: &str) -> String {
     let (dir, path) = written(text);
-    let message = read(&path).unwrap_err().to_string();
+    let error = read(&path).unwrap_err();
+    // As a command prints it: the error, then its cause, each once.
+    let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+    let message = format!("{error}{cause}");
     message.replace(&dir.path().display().to_string(), "DIR")
 }
 

@@ -55,7 +55,7 @@ impl Page {
         self.paragraph(
             &format!(
                 "Overhead: what the service's calls add to a rollout, its LLM time taken out. Speedup: of the overhead, against the \
-                 first rung that has one. {NOTHING}: not measured."
+                 first rung that has one. {NOTHING}: not measured, or too few rollouts for a p50."
             ),
             Tone::Dim,
         );
@@ -91,7 +91,7 @@ impl Page {
             ("LLM calls", Right),
             ("lost: killed", Right),
             ("host gone", Right),
-            ("1,000 at once", Right),
+            ("calls at once", Right),
         ]);
         for rung in &report.rungs {
             let (critical, background) = (&rung.counts.critical, &rung.counts.background);
@@ -135,6 +135,7 @@ impl Page {
         let mut last = "";
         for row in &report.seed_rows {
             let (word, tone) = match (row.p50_ms, row.inside) {
+                (None, _) if row.samples > 0 => ("too few samples", Tone::Dim),
                 (None, _) => ("not measured", Tone::Dim),
                 (Some(_), true) => ("inside", Tone::Good),
                 (Some(ms), false) if ms < row.seed_min_ms => ("below", Tone::Bad),
@@ -250,8 +251,8 @@ impl Page {
                     bytes(growth.bytes_per_rollout.abs())
                 )
                 .into(),
-                ms(growth.put_p50_us).into(),
-                ms(growth.get_p50_us).into(),
+                ms_or_nothing(view::ran(growth.put_p50_us)).into(),
+                ms_or_nothing(view::ran(growth.get_p50_us)).into(),
             ]);
         }
         if !table.is_empty() {

@@ -38,7 +38,7 @@ fn the_whole_page() {
     parallel       memory        2,008     0.385      0    0  0.047  2,041    0  0.022  0.012  0.303   6,171×
     same-region    memory        2,008     0.385      0    0  0.047  2,041    0  0.022  0.012  0.303   6,171×
     Overhead: what the service's calls add to a rollout, its LLM time taken out. Speedup: of the overhead, against the first
-    rung that has one. –: not measured.
+    rung that has one. –: not measured, or too few rollouts for a p50.
 
     What each rung turns on  over the one before
     rung           turns on                                                                         rollouts  in flight
@@ -52,7 +52,7 @@ fn the_whole_page() {
     same-region    the same on the same-region link                                                      100         10
 
     What each rung costs and loses  requests per rollout: waited for + in the background; rewards lost of those acknowledged
-    rung           DB round trips  S3 requests  S3 bytes  LLM calls  lost: killed  host gone  1,000 at once
+    rung           DB round trips  S3 requests  S3 bytes  LLM calls  lost: killed  host gone  calls at once
     direct                  0 + 0        0 + 0       0 B          0             –          –              –
     blob                   24 + 0        6 + 0   282 KiB          1          0/60          –      988/1,000
     pooled                  6 + 0        6 + 0   282 KiB          1          0/60          –      981/1,000

@@ -61,7 +61,7 @@ pub(crate) struct BenchArgs {
     pub(crate) concurrency: u32,
 
     /// Rollouts each rung measures [default: 48 for the slow rungs, 100 for the others; with --quick 24]
-    #[arg(short = 'n', long, value_parser = crate::duration::parse_count)]
+    #[arg(short = 'n', long, value_parser = crate::duration::parse_some)]
     pub(crate) rollouts: Option<u64>,
 
     /// Past rollouts in every system's state when a rung begins

@@ -47,7 +47,7 @@ pub(crate) struct LoadArgs {
     pub(crate) concurrency: u32,
 
     /// How many [default: 100, or no limit with --duration]
-    #[arg(short = 'n', long, value_parser = crate::duration::parse_count)]
+    #[arg(short = 'n', long, value_parser = crate::duration::parse_some)]
     pub(crate) rollouts: Option<u64>,
 
     /// How long

@@ -1,6 +1,7 @@
 //! `mipro bench`
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,10 +23,15 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Code> {
     let options = options(&args)?;
     check_dataset(args.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(&std::env::temp_dir())?;
     let screen = Screen { quiet: args.quiet };
     let running = mipro_harness::run(&options, scratch.path(), &screen, &interrupt.token);
-    let finished = match Box::pin(running).await {
+    let outcome = tokio::select! {
+        outcome = Box::pin(running) => outcome,
+        // Dropping the run ends its children.
+        () = interrupt.at_once.cancelled() => return Ok(interrupt.code().unwrap_or(Code::Interrupted)),
+    };
+    let finished = match outcome {
         Ok(finished) => finished,
         Err(error) => {
             scratch.keep_for(&error);
@@ -95,6 +101,7 @@ fn command_line(args: &BenchArgs) -> String {
     ));
     words.extend(args.rollouts.map(|n| format!("-n {n}")));
     words.extend(args.quick.then(|| "--quick".to_owned()));
+    words.extend(args.no_loss.then(|| "--no-loss".to_owned()));
     words.extend(args.dataset.as_ref().map(|_| "--dataset DIR".to_owned()));
     words.join(" ")
 }
@@ -107,18 +114,41 @@ fn check_dataset(dir: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A directory for what the run's children write; removed at the end, unless something went wrong.
+/// A directory for what the run's children write; removed at the end, unless something went wrong. While its run lives, a
+/// file in it is locked: what a killed run left behind is known by its lock being free, and the next run removes it.
 #[derive(Debug)]
 struct Scratch {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     keep: AtomicBool,
+    _lock: File,
 }
 
+const SCRATCH_PREFIX: &str = "mipro-bench-";
+const SCRATCH_LOCK: &str = "lock";
+
 impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("mipro-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).with_context(|| format!("{} could not be made", dir.display()))?;
-        Ok(Self { dir, keep: AtomicBool::new(false) })
+    fn new(parent: &Path) -> anyhow::Result<Self> {
+        Self::sweep(parent);
+        let dir = parent.join(format!("{SCRATCH_PREFIX}{}", std::process::id()));
+        let lock = std::fs::create_dir_all(&dir).and_then(|()| {
+            let lock = File::create(dir.join(SCRATCH_LOCK))?;
+            lock.lock()?;
+            Ok(lock)
+        });
+        let lock = lock.with_context(|| format!("{} could not be made", dir.display()))?;
+        Ok(Self { dir, keep: AtomicBool::new(false), _lock: lock })
+    }
+
+    /// Removes what runs that were killed have left behind. What can't be looked at or removed is somebody else's.
+    fn sweep(parent: &Path) {
+        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        let ours = entries.filter(|e| e.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX));
+        for dir in ours.map(|entry| entry.path()) {
+            let lock = File::open(dir.join(SCRATCH_LOCK));
+            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+                let _ = std::fs::remove_dir_all(&dir);
+            }
+        }
     }
 
     fn path(&self) -> &Path {
@@ -127,6 +157,8 @@ impl Scratch {
 
     fn keep_for(&self, error: &mipro_harness::Error) {
         self.keep.store(true, Ordering::Relaxed);
+        // Without it, no later run takes the directory for litter.
+        let _ = std::fs::remove_file(self.dir.join(SCRATCH_LOCK));
         tracing::warn!(logs = %self.dir.display(), %error, "the logs of the run's processes are kept");
     }
 }
@@ -140,25 +172,30 @@ impl Drop for Scratch {
     }
 }
 
-/// The first SIGINT or SIGTERM ends the measuring and lets the report be written.
+/// The first SIGINT or SIGTERM ends the measuring and lets the report be written; the next ends everything at once.
 pub(crate) struct Interrupt {
     pub(crate) token: CancellationToken,
+    /// The second signal: nobody waits for a report.
+    pub(crate) at_once: CancellationToken,
     terminated: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     pub(crate) fn watch() -> anyhow::Result<Self> {
         let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let (token, terminated) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-        let (cancel, by_term) = (token.clone(), Arc::clone(&terminated));
+        let (token, at_once) = (CancellationToken::new(), CancellationToken::new());
+        let terminated = Arc::new(AtomicBool::new(false));
+        let (by_term, tokens) = (Arc::clone(&terminated), [token.clone(), at_once.clone()]);
         tokio::spawn(async move {
-            tokio::select! {
-                _ = int.recv() => {}
-                _ = term.recv() => by_term.store(true, Ordering::Relaxed),
+            for token in tokens {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => by_term.store(true, Ordering::Relaxed),
+                }
+                token.cancel();
             }
-            cancel.cancel();
         });
-        Ok(Self { token, terminated })
+        Ok(Self { token, at_once, terminated })
     }
 
     /// The exit code of an interrupted run; `None` if it was not interrupted.
@@ -167,3 +204,6 @@ impl Interrupt {
         self.token.is_cancelled().then_some(code)
     }
 }
+
+#[cfg(test)]
+mod tests;

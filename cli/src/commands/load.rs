@@ -112,7 +112,7 @@ fn report(args: &LoadArgs, rung: Rung, started_us: u64, cpu_before: CpuTimes, in
     let revision = Revision::of(Path::new("."));
     let mut environment = machine();
     environment.steal_pct = CpuTimes::read().steal_pct_since(cpu_before);
-    environment.noise = noise_sentence(environment.steal_pct, load_1m(), environment.cores);
+    environment.noise = noise_sentence(load_1m(), environment.cores);
     for part in [
         &mut environment.stack,
         &mut environment.database,

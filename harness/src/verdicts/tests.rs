@@ -100,3 +100,46 @@ fn the_makespan_is_allowed_what_direct_costs_and_three_percent() {
     assert_eq!(outcome(&measured(20.69), "as fast as"), "pass");
     assert_eq!(outcome(&measured(20.71), "as fast as"), "fail");
 }
+
+#[test]
+fn an_interrupted_run_passes_no_check() {
+    let mut partial = report(vec![rung("blob", 100.0), rung("parallel", 1.0)]);
+    partial.run.interrupted = true;
+    let verdicts = all(&partial);
+    assert!(verdicts.len() >= 3 && verdicts.iter().all(|v| v.outcome != "pass"), "{verdicts:?}");
+    assert_eq!(outcome(&partial, "100×"), "inconclusive");
+}
+
+#[test]
+fn counts_of_no_rollout_at_all_prove_nothing() {
+    for name in ["write-through", "write-back"] {
+        let failed = Rung { overhead: Dist::default(), ..rung(name, 1.0) };
+        assert_eq!(outcome(&report(vec![failed]), &format!("{name}: no ")), "inconclusive");
+        assert_eq!(outcome(&report(vec![rung(name, 1.0)]), &format!("{name}: no ")), "pass");
+    }
+}
+
+#[test]
+fn a_row_loaded_from_the_database_is_a_load() {
+    let mut loading = rung("write-through", 1.0);
+    let load_db = Dist { count: 2, ..Dist::default() };
+    let operation = OperationReport { load_db, ..OperationReport::default() };
+    loading.operations.insert("status_done".to_owned(), operation);
+    assert_eq!(outcome(&report(vec![loading]), "no loads"), "fail");
+}
+
+#[test]
+fn rows_without_samples_are_not_outside() {
+    let row = |p50_ms: Option<f64>, inside| SeedRow {
+        operation: "status_done".to_owned(),
+        row: "load_state (db)".to_owned(),
+        seed_min_ms: 200.0,
+        seed_max_ms: 370.0,
+        seed_avg_ms: 280.0,
+        p50_ms,
+        samples: u64::from(p50_ms.is_some()),
+        inside,
+    };
+    assert_eq!(seed_rows(&[row(None, false), row(Some(290.0), true)]).outcome, "inconclusive");
+    assert_eq!(seed_rows(&[row(Some(100.0), false)]).outcome, "fail");
+}

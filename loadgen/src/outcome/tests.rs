@@ -110,3 +110,10 @@ fn nothing_at_all_is_no_division_by_zero() {
     assert!(rung.stage_groups.is_empty() && rung.state_growth.is_none());
     assert_eq!(rung.counts.critical.db_statements, 0.0);
 }
+
+#[test]
+fn a_run_without_a_rollout_is_not_valid() {
+    let rung = filled(&Outcome::new(ran(0, 0), 0, 1));
+    assert!(!rung.validity.ok && rung.accounting.holds());
+    assert_eq!(rung.validity.reasons, ["no rollout was made, so there is nothing to believe"]);
+}

@@ -151,3 +151,16 @@ fn one_point_has_no_slope() {
     growth.point(9, 3.0, 100.0);
     assert_eq!(growth.slope(), 0.0);
 }
+
+#[test]
+fn a_rollout_straight_at_the_llm_has_its_call() {
+    let mut sheet = Sheet::new(1);
+    let mut direct = rollout(100);
+    direct.calls.truncate(1);
+    direct.calls[0].books.clear();
+    sheet.finished(TIMES, &direct, (0, 0));
+    assert_eq!(sheet.counts.llm_calls, 0, "nobody says that there was a call");
+    direct.planned_us = Some(20_000);
+    sheet.finished(TIMES, &direct, (0, 1));
+    assert_eq!(sheet.counts.llm_calls, 1);
+}
