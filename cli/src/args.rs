@@ -8,7 +8,7 @@ pub(crate) use bench::{BenchArgs, ReportArgs};
 pub(crate) use load::LoadArgs;
 pub(crate) use roles::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// MIPRO online: an OpenAI-compatible proxy that optimizes prompts while traffic runs, and the instrument that proves how
 /// little time it adds.
@@ -49,6 +49,22 @@ pub(crate) enum Testbed {
     S3(S3Args),
     /// A link emulator in front of a TCP server
     Link(LinkArgs),
+}
+
+/// What is shown while a command runs and when it has.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// What stdout gets
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// No progress
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// No colour (NO_COLOR does the same)
+    #[arg(long)]
+    pub(crate) no_color: bool,
 }
 
 /// How results are printed.

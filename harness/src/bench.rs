@@ -13,9 +13,10 @@ use mipro_testbed::stack::{self, Stack, StackKind};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::bed::Bed;
 use crate::environment::{CpuTimes, Revision, load_1m, machine, noise_sentence};
 use crate::options::{BenchOptions, Error, STOP_DEADLINE};
-use crate::rung::{Bed, measure};
+use crate::rung::measure;
 use crate::service_config::{self, Places};
 use crate::{roles, verdicts};
 

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
+use crate::bed::Bed;
 use crate::ladder::{Keeping, RungPlan};
 use crate::options::{Error, STOP_DEADLINE};
-use crate::rung::Bed;
 
 /// Makes systems and gives each its past rollouts, on the link as it is (the caller has made it free). A write-back
 /// service does it (thousands of calls a second instead of one), is stopped, which saves everything, and leaves them to

@@ -1,17 +1,19 @@
 //! The ladder: starts a testbed, drives the load generator, fills a report.
 //!
 //! Reading order: [`ladder`] (which rungs there are), [`options`] (what a run is told), [`bench`] (a run from start to
-//! finish), `rung` (one rung), then the helpers: `roles` (child processes), `service_config`, `environment`, `loss`,
-//! `verdicts`.
+//! finish), `bed` (what stays up), `rung` (one rung), then the helpers: `roles` (child processes), `service_config`, `meter`,
+//! `growth`, `loss`, `environment`, `verdicts`.
 //!
 //! The service, the mock LLM and the task app are met over HTTP, as child processes of the same binary: nothing here
 //! depends on their code, so a rung measures what a user would run.
 
+mod bed;
 pub mod bench;
 pub mod environment;
 mod growth;
 pub mod ladder;
 mod loss;
+mod meter;
 pub mod options;
 mod roles;
 mod rung;

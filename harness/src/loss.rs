@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use url::Url;
 use uuid::Uuid;
 
+use crate::bed::{API_KEY, Bed};
 use crate::ladder::RungPlan;
 use crate::options::{Error, STOP_DEADLINE};
 use crate::roles::Server;
-use crate::rung::{API_KEY, Bed};
 
 /// Status calls made at once on one system.
 pub(crate) const CONCURRENT_CALLS: u64 = 1_000;

@@ -4,88 +4,21 @@
 //! read what the processes used and what the database says; stop the service, which saves what it had not saved; read the
 //! counters again. What the emulated link counted beyond what callers waited for is the background's.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use mipro_bench_reports::{CountSet, DatabaseReport, ProcessReport, Rung};
-use mipro_loadgen::{Outcome, Progress, StatusStyle};
+use mipro_bench_reports::{CountSet, DatabaseReport, Rung};
+use mipro_loadgen::{Outcome, Progress};
 use mipro_telemetry::clock;
 use mipro_testbed::link::LinkSpec;
-use mipro_testbed::process::Fleet;
-use mipro_testbed::stack::{Stack, WireCounts};
+use mipro_testbed::stack::WireCounts;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 use uuid::Uuid;
 
+use crate::bed::Bed;
 use crate::ladder::{RungLink, RungPlan};
-use crate::options::{BenchOptions, Error, STOP_DEADLINE};
-use crate::roles::{self, Server};
-use crate::service_config::{self, Places};
+use crate::meter::{Meter, Processes};
+use crate::options::{Error, STOP_DEADLINE};
 use crate::{growth, loss};
-
-/// The key the load generator shows and the service knows; it guards nothing outside this run.
-pub(crate) const API_KEY: &str = "bench";
-/// Organization of that key.
-const ORG: &str = "00000000-0000-4000-8000-00000000b0b0";
-
-/// Everything that stays up from rung to rung.
-#[derive(Debug)]
-pub(crate) struct Bed<'a> {
-    pub(crate) options: &'a BenchOptions,
-    pub(crate) fleet: &'a Fleet,
-    pub(crate) stack: &'a Stack,
-    pub(crate) mock: &'a Server,
-    pub(crate) task_app: &'a Server,
-    pub(crate) dir: &'a Path,
-    /// When the run began.
-    pub(crate) started: Instant,
-}
-
-impl Bed<'_> {
-    /// Environment of a service: its API key, and the credentials of the stack's S3.
-    pub(crate) fn service_env(&self) -> Vec<(String, String)> {
-        let mut env = self.stack.service_env();
-        env.push(("MIPRO_API_KEYS".to_owned(), format!("{API_KEY}:{ORG}")));
-        env
-    }
-
-    /// Starts the service of a rung; `None` for the rung without one.
-    pub(crate) async fn service(&self, plan: &RungPlan) -> Result<Option<Server>, Error> {
-        let upstream = roles::llm_base(&self.mock.url);
-        let places = Places {
-            database_url: self.stack.database_url(),
-            blobs_url: self.stack.blobs_url(),
-            upstream: &upstream,
-        };
-        let Some(text) = service_config::text(plan, places) else { return Ok(None) };
-        let config = roles::write_config(self.dir, plan.name.name(), &text)?;
-        let data_dir = self.dir.join("data");
-        let env = self.service_env();
-        roles::service(self.fleet, &self.options.exe, &config, &data_dir, &env).await.map(Some)
-    }
-
-    /// How the load generator is to drive this rung, without a number of rollouts yet.
-    pub(crate) fn load(&self, plan: &RungPlan, service: Option<&Url>) -> mipro_loadgen::Options {
-        let options = self.options;
-        let lanes = if plan.parallel { options.concurrency } else { options.systems };
-        mipro_loadgen::Options {
-            target: service.cloned(),
-            task_app: self.task_app.url.clone(),
-            llm_url: Url::parse(&roles::llm_base(&self.mock.url)).ok(),
-            api_key: Some(API_KEY.to_owned()),
-            systems: if plan.parallel { 1 } else { options.systems },
-            concurrency: lanes,
-            status_calls: if plan.one_call { StatusStyle::RewardDone } else { StatusStyle::RewardThenDone },
-            serial_per_system: !plan.parallel,
-            seed: options.seed,
-            timeout: options.timeout,
-            drain: options.drain,
-            history: options.history,
-            ..mipro_loadgen::Options::default()
-        }
-    }
-}
 
 /// Measures one rung. Cancelling `cancel` ends it early, with what there is.
 pub(crate) async fn measure(
@@ -217,51 +150,6 @@ fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts) {
         llm_calls: 0.0,
         log_syncs: 0.0,
     };
-}
-
-#[derive(Debug, Clone, Default)]
-struct Processes(std::collections::BTreeMap<String, ProcessReport>);
-
-impl Processes {
-    /// CPU since `before`; peaks as they are.
-    fn since(mut self, before: &Self) -> Self {
-        for (name, report) in &mut self.0 {
-            let earlier = before.0.get(name).map_or(0.0, |b| b.cpu_seconds);
-            report.cpu_seconds = (report.cpu_seconds - earlier).max(0.0);
-        }
-        self
-    }
-}
-
-#[derive(Debug)]
-struct Meter {
-    wire: WireCounts,
-    processes: Processes,
-}
-
-impl Meter {
-    async fn read(bed: &Bed<'_>, service: Option<&Server>) -> Result<Self, Error> {
-        Ok(Self { wire: bed.stack.wire_counts().await?, processes: Self::processes(bed, service) })
-    }
-
-    fn processes(bed: &Bed<'_>, service: Option<&Server>) -> Processes {
-        let mut all = std::collections::BTreeMap::new();
-        let children = [("mock", bed.mock.child.usage()), ("task_app", bed.task_app.child.usage())];
-        let service = service.map(|s| ("service", s.child.usage()));
-        let stack = bed.stack.children().into_iter().map(|(name, child)| (name, child.usage_tree()));
-        for (name, usage) in children.into_iter().chain(service).chain(stack) {
-            if let Some(usage) = usage {
-                let report =
-                    ProcessReport { cpu_seconds: usage.cpu_s(), rss_max_bytes: usage.rss_peak_bytes };
-                all.insert(name.to_owned(), report);
-            }
-        }
-        if let Some(usage) = mipro_testbed::process::Usage::of_this_process() {
-            let report = ProcessReport { cpu_seconds: usage.cpu_s(), rss_max_bytes: usage.rss_peak_bytes };
-            all.insert("loadgen".to_owned(), report);
-        }
-        Processes(all)
-    }
 }
 
 #[cfg(test)]

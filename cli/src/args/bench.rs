@@ -6,7 +6,7 @@ use mipro_harness::ladder::{RungName, UnknownRung, parse_list};
 use mipro_testbed::link::LinkSpec;
 use mipro_testbed::stack::StackKind;
 
-use super::Format;
+use super::{Format, ShowArgs};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Rungs(pub(crate) Vec<RungName>);
@@ -96,17 +96,8 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// What stdout gets
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
-
-    /// No progress
-    #[arg(long)]
-    pub(crate) quiet: bool,
-
-    /// No colour (NO_COLOR does the same)
-    #[arg(long)]
-    pub(crate) no_color: bool,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }
 
 /// Reads a run's report.json and prints it again.

@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args};
 use url::Url;
 use uuid::Uuid;
 
-use super::Format;
+use super::ShowArgs;
 
 /// Drives rollouts (a task-app call, then status calls) against a service that is already running, or plain requests
 /// against any HTTP endpoint. The API key comes from MIPRO_API_KEY.
@@ -82,15 +82,6 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// What stdout gets
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
-
-    /// No progress
-    #[arg(long)]
-    pub(crate) quiet: bool,
-
-    /// No colour (NO_COLOR does the same)
-    #[arg(long)]
-    pub(crate) no_color: bool,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }

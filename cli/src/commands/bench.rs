@@ -24,7 +24,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Code> {
     check_dataset(args.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
     let scratch = Scratch::new(&std::env::temp_dir())?;
-    let screen = Screen { quiet: args.quiet };
+    let screen = Screen { quiet: args.show.quiet };
     let running = mipro_harness::run(&options, scratch.path(), &screen, &interrupt.token);
     let outcome = tokio::select! {
         outcome = Box::pin(running) => outcome,
@@ -50,8 +50,8 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Code> {
         report.run.id = folder.id();
     }
     folder.write(&report, &finished.config).context("the run's files could not be written")?;
-    show(&report, args.format, args.no_color)?;
-    if !args.quiet {
+    show(&report, args.show.format, args.show.no_color)?;
+    if !args.show.quiet {
         mipro_harness::Watcher::step(
             &screen,
             &format!("report: {}", folder.path().join("report.html").display()),

@@ -24,7 +24,7 @@ const API_KEY_VARIABLE: &str = "MIPRO_API_KEY";
 
 pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<Code> {
     let interrupt = Interrupt::watch()?;
-    let screen = Screen { quiet: args.quiet };
+    let screen = Screen { quiet: args.show.quiet };
     let started_us = clock::unix_us();
     let cpu_before = CpuTimes::read();
     let mut rung =
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<Code> {
             .write(&report, &format!("# {}\n", report.run.command))
             .context("the run's files could not be written")?;
     }
-    show(&report, args.format, args.no_color)?;
+    show(&report, args.show.format, args.show.no_color)?;
     Ok(interrupt.code().unwrap_or_else(|| {
         if report.rungs.iter().all(|r| r.accounting.holds()) { Code::Ok } else { Code::Invalid }
     }))
