@@ -6,16 +6,18 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mipro_telemetry::Recorders;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +29,9 @@ use crate::http::{self, App, Stop};
 use crate::metrics::Metrics;
 use crate::proxy::upstream::Upstreams;
 use crate::store::{self, Blobs, S3Credentials, StoreError, Stores};
+use socket::Impatient;
+
+mod socket;
 
 /// After a failed accept (too many open files, most often) the next try waits this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -261,7 +266,7 @@ async fn accept(
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
@@ -279,14 +284,30 @@ async fn connection(app: Arc<App>, builder: auto::Builder<TokioExecutor>, router
         tracing::debug!(%error, "a connection broke before its first request");
         return;
     }
-    let service = TowerToHyperService::new(router);
+    let limits = &app.options.limits;
+    let asked = AtomicBool::new(false);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
+    let stream = Impatient::new(stream, Duration::from_millis(limits.write_timeout_ms));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut draining = false;
+    // The server's own clock for heads starts when it knows which protocol is spoken: who says nothing would never be timed.
+    let first = sleep(Duration::from_millis(limits.header_timeout_ms));
+    tokio::pin!(first);
+    let (mut draining, mut silent) = (false, true);
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
             () = app.stop.closed.cancelled() => return,
+            () = first.as_mut(), if silent => {
+                silent = false;
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
             () = app.stop.draining.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();

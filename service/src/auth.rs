@@ -12,6 +12,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use uuid::Uuid;
 
 use crate::config::AuthOptions;
+use crate::engine::Access;
 use crate::system::OrgId;
 
 #[cfg(test)]
@@ -68,6 +69,11 @@ impl Keyring {
         if let Some(text) = &options.keys {
             for (index, entry) in text.expose().split(',').enumerate() {
                 add(&mut keys, entry, || format!("MIPRO_API_KEYS, entry {}", index + 1))?;
+            }
+            if keys.is_empty() {
+                let (place, problem) =
+                    ("MIPRO_API_KEYS".to_owned(), "holds no key; unset it to serve without keys");
+                return Err(Error::Malformed { place, problem });
             }
         }
         if let Some(path) = &options.keys_file {
@@ -127,19 +133,28 @@ impl Keyring {
         bearer(headers).and_then(|key| self.find(key)).ok_or(Denied)
     }
 
-    /// Lets a caller of the proxy in by `X-API-Key` or Bearer. Says whether the Bearer is one of ours, and so must not be
-    /// passed on to an LLM.
+    /// Lets a caller of the proxy in by `X-API-Key` or, where that is none of ours, by Bearer.
     ///
     /// # Errors
     /// [`Denied`] unless one of both is known or the service is open.
-    pub fn admit_to_proxy(&self, headers: &HeaderMap) -> Result<bool, Denied> {
+    pub fn admit_to_proxy(&self, headers: &HeaderMap) -> Result<Admitted, Denied> {
         if self.is_open() {
-            return Ok(false);
+            return Ok(Admitted { access: Access::Capability, own_bearer: false });
         }
-        let ours = bearer(headers).is_some_and(|key| self.find(key).is_some());
+        let by_bearer = bearer(headers).and_then(|key| self.find(key));
         let named = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-        if ours || named.is_some_and(|key| self.find(key.trim()).is_some()) { Ok(ours) } else { Err(Denied) }
+        let org = named.and_then(|key| self.find(key.trim())).or(by_bearer).ok_or(Denied)?;
+        Ok(Admitted { access: Access::Org(org), own_bearer: by_bearer.is_some() })
     }
+}
+
+/// A caller of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Which systems it may call.
+    pub access: Access,
+    /// Its Bearer is one of our keys, and must not be passed on to an LLM.
+    pub own_bearer: bool,
 }
 
 /// The token of `Authorization: Bearer <token>`; the scheme's case does not matter.

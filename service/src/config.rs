@@ -181,7 +181,7 @@ impl TryFrom<String> for DurabilityLevel {
 pub enum ProxyAuth {
     /// Whoever knows the URL may call; the Bearer header is passed on unread.
     Open,
-    /// A key of ours is needed, as `X-API-Key` or as Bearer; a Bearer that is ours is not passed on.
+    /// A key of the system's own org is needed, as `X-API-Key` or as Bearer; a Bearer that is ours is not passed on.
     Required,
 }
 
@@ -271,8 +271,10 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Largest request head, URL included. Default: 64 KiB.
     pub header_bytes_max: usize,
-    /// How long a client may take to send its request head. Default: 15,000.
+    /// How long a client may take to send its request head, the wait for its first byte included. Default: 15,000.
     pub header_timeout_ms: u64,
+    /// How long a client may take nothing of an answer that waits for it; then it is let go. Default: 60,000.
+    pub write_timeout_ms: u64,
     /// Most open connections; further ones wait to be accepted. Default: 4,096.
     pub connections_max: usize,
     /// How long a request may take until its answer begins. Higher suits slow models. Default: 120,000.
@@ -293,6 +295,7 @@ impl Default for Limits {
             body_bytes_max: 8 << 20,
             header_bytes_max: 64 << 10,
             header_timeout_ms: 15_000,
+            write_timeout_ms: 60_000,
             connections_max: 4_096,
             request_timeout_ms: 120_000,
             events_limit_max: 5_000,

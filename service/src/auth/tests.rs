@@ -1,8 +1,9 @@
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use super::{DEFAULT_ORG, Denied, Error, Keyring};
+use super::{Admitted, DEFAULT_ORG, Denied, Error, Keyring};
 use crate::config::{AuthOptions, Secret};
+use crate::engine::Access;
 
 const ORG: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
@@ -20,7 +21,8 @@ fn no_keys_let_everybody_in() {
     assert!(open.is_open());
     assert_eq!(open.admit(&HeaderMap::new()), Ok(DEFAULT_ORG));
     assert_eq!(open.admit(&headers("authorization", "Bearer whatever")), Ok(DEFAULT_ORG));
-    assert_eq!(open.admit_to_proxy(&HeaderMap::new()), Ok(false));
+    let anybody = Admitted { access: Access::Capability, own_bearer: false };
+    assert_eq!(open.admit_to_proxy(&HeaderMap::new()), Ok(anybody));
 }
 
 #[test]
@@ -50,11 +52,20 @@ fn only_a_known_bearer_is_admitted() {
 #[test]
 fn the_proxy_tells_our_bearer_from_the_llms() {
     let keys = ring("alpha").unwrap();
-    assert_eq!(keys.admit_to_proxy(&headers("authorization", "Bearer alpha")), Ok(true));
+    let access = Access::Org(DEFAULT_ORG);
+    let ours = Admitted { access, own_bearer: true };
+    assert_eq!(keys.admit_to_proxy(&headers("authorization", "Bearer alpha")), Ok(ours));
     let mut both = headers("authorization", "Bearer sk-llm");
     assert_eq!(keys.admit_to_proxy(&both), Err(Denied));
     both.insert("x-api-key", HeaderValue::from_static("alpha"));
-    assert_eq!(keys.admit_to_proxy(&both), Ok(false));
+    assert_eq!(keys.admit_to_proxy(&both), Ok(Admitted { access, own_bearer: false }));
+}
+
+#[test]
+fn a_list_of_no_keys_does_not_open_the_door() {
+    for none in [",", " ", " , ,"] {
+        assert!(matches!(ring(none), Err(Error::Malformed { .. })), "{none:?}");
+    }
 }
 
 #[test]

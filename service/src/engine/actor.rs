@@ -137,6 +137,10 @@ impl Engine for ActorEngine {
             let answered = self.ask(system, access, Ask::Execute(command), ledger).await?;
             match answered.outgoing {
                 Outgoing::Reply(reply) => Ok(Executed { reply, gate: answered.gate }),
+                Outgoing::Refused(refusal) => {
+                    answered.gate.wait(ledger).await?;
+                    Err(refusal.into())
+                }
                 Outgoing::Body(_) => Err(STOPPED),
             }
         })
@@ -153,7 +157,7 @@ impl Engine for ActorEngine {
             let answered = self.ask(system, access, Ask::Inspect(question), ledger).await?;
             match answered.outgoing {
                 Outgoing::Body(body) => Ok(Answer { body, gate: answered.gate }),
-                Outgoing::Reply(_) => Err(STOPPED),
+                Outgoing::Reply(_) | Outgoing::Refused(_) => Err(STOPPED),
             }
         })
     }

@@ -26,7 +26,7 @@ use super::keeper::{Attempt, Keeper, SaveError, admit};
 use super::{Access, ActorOptions, EngineError, Gate, Question};
 use crate::clock::Contexts;
 use crate::log::{Batch, EventLog, Lsn};
-use crate::system::{Command, Recorded, Reply, SystemId};
+use crate::system::{Command, Recorded, Refusal, Reply, SystemId};
 
 /// Requests that wait for one system to be loaded, or for a place in the shard.
 const WAITING_MAX: usize = 1_024;
@@ -93,6 +93,8 @@ pub(super) struct Answered {
 pub(super) enum Outgoing {
     Reply(Reply),
     Body(Value),
+    /// A refusal, too, tells what the state holds: "already has reward 1".
+    Refused(Refusal),
 }
 
 /// A system's place in the shard.
@@ -246,7 +248,10 @@ impl Shard {
         active.used = Instant::now();
         let result = admit(access, active.document.state.org_id).and_then(|()| match ask {
             Ask::Inspect(question) => Ok(Outgoing::Body(active.document.answer(&question))),
-            Ask::Execute(command) => active.execute(&self.world, &command, &ledger).map(Outgoing::Reply),
+            Ask::Execute(command) => match active.execute(&self.world, &command, &ledger) {
+                Err(EngineError::Refused(refusal)) => Ok(Outgoing::Refused(refusal)),
+                result => result.map(Outgoing::Reply),
+            },
         });
         let (lsn, unsaved) = (active.lsn, active.unsaved);
         if let Err(error @ (EngineError::Internal { .. } | EngineError::Unavailable { .. })) = &result {

@@ -18,15 +18,20 @@ use super::error::ApiError;
 use super::extract::{Books, system_id};
 use super::observe::Streamed;
 use super::{App, Shared};
+use crate::auth::Admitted;
+use crate::config::ProxyAuth;
 use crate::engine::{Access, Executed};
 use crate::proxy::render;
 use crate::proxy::request::ChatRequest;
 use crate::proxy::upstream::{self, Answer, AnswerBody};
-use crate::system::{Command, Reply, RolloutReply, SystemId};
+use crate::system::{Command, Reply, RolloutReply};
 
 const CANDIDATE_ID: HeaderName = HeaderName::from_static("x-mipro-candidate-id");
 const ROLLOUT_ID: HeaderName = HeaderName::from_static("x-mipro-rollout-id");
 const PROMPT: HeaderName = HeaderName::from_static("x-mipro-prompt");
+
+/// How many times the size of the largest request a candidate's prompt may come to.
+const RENDERED_TIMES_MAX: usize = 2;
 
 /// Bytes in a rollout's id.
 const ROLLOUT_ID_BYTES_MAX: usize = 256;
@@ -40,26 +45,25 @@ pub(super) async fn complete(
     Whole(body): Whole,
 ) -> Result<Response, ApiError> {
     ledger.set_operation(Operation::StartRollout);
-    let own_bearer = admit(&app, &headers)?;
+    let Admitted { access, own_bearer } = admit(&app, &headers)?;
     let Path((system, rollout)) = path.map_err(|_| ApiError::unknown_system())?;
     let system = system_id(&system)?;
     let rollout_header = rollout_header(&rollout)?;
     let request = ChatRequest::parse(&body)?;
-    let Executed { reply, gate } = start(&app, system, rollout, &request, &ledger).await?;
+    let command = Command::StartRollout { rollout_id: rollout, messages: request.messages() };
+    let Executed { reply, gate } = app.engine.execute(system, access, command, &ledger).await?;
     let Reply::Rollout(reply) = reply else { return Err(ApiError::panicked()) };
-    let prepared = Prepared::new(&app, &reply, &request, &ledger)?;
-    let call = app.upstreams.call(
-        &prepared.target,
-        upstream::forwarded(&headers, own_bearer),
-        prepared.body,
-        &ledger,
-    );
-    // A gate that fails ends the call at once; an LLM that fails waits for the gate, as its error names the candidate.
+    let call = async {
+        let Prepared { target, body } = Prepared::new(&app, &reply, &request, &ledger)?;
+        let headers = upstream::forwarded(&headers, own_bearer);
+        Ok::<_, ApiError>(app.upstreams.call(&target, headers, body, &ledger).await?)
+    };
+    // A gate that fails ends the call at once; a call that fails waits for the gate, as its error names the candidate.
     let opened = async { gate.wait(&ledger).await.map_err(ApiError::from) };
     let ((), answer) = tokio::try_join!(opened, async { Ok(call.await) })?;
     let mut response = match answer {
         Ok(answer) => respond(answer),
-        Err(error) => ApiError::from(error).into_response(),
+        Err(error) => error.into_response(),
     };
     let candidate = HeaderValue::from_str(&reply.candidate_id).map_err(|_| ApiError::panicked())?;
     response.headers_mut().insert(CANDIDATE_ID, candidate);
@@ -70,11 +74,11 @@ pub(super) async fn complete(
     Ok(response)
 }
 
-/// Says whether the Bearer header is ours, and so must not reach the LLM.
-fn admit(app: &App, headers: &HeaderMap) -> Result<bool, ApiError> {
+/// Whoever may call: with the URL alone, or, where keys are required, with a key of the system's own org.
+fn admit(app: &App, headers: &HeaderMap) -> Result<Admitted, ApiError> {
     match app.options.proxy_auth {
-        crate::config::ProxyAuth::Open => Ok(false),
-        crate::config::ProxyAuth::Required => Ok(app.keys.admit_to_proxy(headers)?),
+        ProxyAuth::Open => Ok(Admitted { access: Access::Capability, own_bearer: false }),
+        ProxyAuth::Required => Ok(app.keys.admit_to_proxy(headers)?),
     }
 }
 
@@ -91,17 +95,6 @@ fn rollout_header(rollout: &str) -> Result<HeaderValue, ApiError> {
     HeaderValue::from_str(rollout).map_err(|_| refuse("can't be sent in a header"))
 }
 
-async fn start(
-    app: &App,
-    system: SystemId,
-    rollout_id: String,
-    request: &ChatRequest<'_>,
-    ledger: &Ledger,
-) -> Result<Executed, ApiError> {
-    let command = Command::StartRollout { rollout_id, messages: request.messages() };
-    Ok(app.engine.execute(system, Access::Capability, command, ledger).await?)
-}
-
 /// A call that is ready to be made.
 struct Prepared {
     target: Arc<upstream::Target>,
@@ -116,7 +109,9 @@ impl Prepared {
         ledger: &Ledger,
     ) -> Result<Self, ApiError> {
         let target = app.upstreams.target(&reply.spec.provider)?;
-        let rendered = ledger.time(Stage::PromptRender, || render::render(reply, request.raw_messages()));
+        let bytes_max = app.options.limits.body_bytes_max.saturating_mul(RENDERED_TIMES_MAX);
+        let render = || render::render(reply, request.raw_messages(), bytes_max);
+        let rendered = ledger.time(Stage::PromptRender, render)?;
         Ok(Self { target, body: request.with_messages(rendered.as_deref(), &reply.spec.model) })
     }
 }

@@ -212,6 +212,14 @@ impl From<proxy::request::Error> for ApiError {
     }
 }
 
+impl From<proxy::render::TooLarge> for ApiError {
+    fn from(error: proxy::render::TooLarge) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", error.to_string())
+            .code("prompt_too_large")
+            .param("messages")
+    }
+}
+
 impl From<proxy::upstream::Error> for ApiError {
     fn from(error: proxy::upstream::Error) -> Self {
         use proxy::upstream::Error as E;

@@ -9,23 +9,46 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::system::content::CandidateMessage;
-use crate::system::prompt::fill;
+use crate::system::prompt::{fill, filled_bytes};
 use crate::system::{Message, Prompt, RolloutReply, match_prompt};
 
+/// The candidate's prompt would not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the candidate's prompt, filled with this request's texts, comes to {bytes} bytes; {bytes_max} are allowed"
+)]
+pub struct TooLarge {
+    bytes: usize,
+    bytes_max: usize,
+}
+
 /// The messages to send instead of `raw_messages`, as a JSON list; `None` if they go through as they are: the candidate
-/// changes nothing, or they don't come from the baseline prompt.
-#[must_use]
-pub fn render(reply: &RolloutReply, raw_messages: &[&RawValue]) -> Option<String> {
+/// changes nothing, or they don't come from the baseline prompt. What the candidate changes may come to `bytes_max` bytes.
+///
+/// # Errors
+/// [`TooLarge`]: a candidate may repeat a text of the request as often as it likes.
+pub fn render(
+    reply: &RolloutReply,
+    raw_messages: &[&RawValue],
+    bytes_max: usize,
+) -> Result<Option<String>, TooLarge> {
     if reply.content.is_empty() {
-        return None;
+        return Ok(None);
     }
     let prompt = &*reply.prompt;
-    let (baseline, turns) = raw_messages.split_at_checked(prompt.messages.len())?;
+    let Some((baseline, turns)) = raw_messages.split_at_checked(prompt.messages.len()) else {
+        return Ok(None);
+    };
     let sent: Vec<Message> = baseline.iter().map(|raw| read(raw)).collect();
-    let bindings = match_prompt(prompt, &sent)?;
+    let Some(bindings) = match_prompt(prompt, &sent) else { return Ok(None) };
     let candidate = reply.content.messages(prompt);
     if changes_nothing(&candidate, prompt) {
-        return None;
+        return Ok(None);
+    }
+    let changed = candidate.iter().filter(|message| message.changed);
+    let bytes = changed.map(|m| filled_bytes(prompt, &m.pattern, &bindings)).fold(0, usize::saturating_add);
+    if bytes > bytes_max {
+        return Err(TooLarge { bytes, bytes_max });
     }
     let message = |message: CandidateMessage| {
         let original = message.origin.map(|index| baseline[index].get());
@@ -36,7 +59,7 @@ pub fn render(reply: &RolloutReply, raw_messages: &[&RawValue]) -> Option<String
     };
     let rendered = candidate.into_iter().map(message);
     let messages: Vec<String> = rendered.chain(turns.iter().map(|raw| raw.get().to_owned())).collect();
-    Some(format!("[{}]", messages.join(",")))
+    Ok(Some(format!("[{}]", messages.join(","))))
 }
 
 /// Whether every message is the baseline's, in the baseline's order.

@@ -34,13 +34,15 @@ pub struct StreamedAnswer {
     bytes: u64,
     idle_timeout: Duration,
     idle: Pin<Box<Sleep>>,
+    /// The client wants more and the LLM has none: only then does its silence count.
+    waiting: bool,
 }
 
 impl StreamedAnswer {
     pub(super) fn new(inner: reqwest::Body, ledger: &Ledger, idle_timeout: Duration) -> Self {
         let stage = Some(ledger.enter(Stage::LlmBody));
         let idle = Box::pin(tokio::time::sleep(idle_timeout));
-        Self { inner, ledger: ledger.clone(), stage, bytes: 0, idle_timeout, idle }
+        Self { inner, ledger: ledger.clone(), stage, bytes: 0, idle_timeout, idle, waiting: false }
     }
 
     fn end(&mut self) {
@@ -61,8 +63,16 @@ impl Body for StreamedAnswer {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
+                Poll::Ready(frame) => {
+                    self.waiting = false;
+                    frame
+                }
                 Poll::Pending => {
+                    if !self.waiting {
+                        self.waiting = true;
+                        let deadline = Instant::now() + self.idle_timeout;
+                        self.idle.as_mut().reset(deadline);
+                    }
                     return match self.idle.as_mut().poll(cx) {
                         Poll::Pending => Poll::Pending,
                         Poll::Ready(()) => {
@@ -82,8 +92,6 @@ impl Body for StreamedAnswer {
             // Trailers speak of the LLM's connection and are dropped.
             let Ok(data) = data else { continue };
             self.bytes += data.len() as u64;
-            let deadline = Instant::now() + self.idle_timeout;
-            self.idle.as_mut().reset(deadline);
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
     }

@@ -40,7 +40,7 @@ pub enum Error {
         /// The configured ones.
         known: String,
     },
-    /// No connection, or none that could be used.
+    /// No connection.
     #[error("the LLM of provider `{provider}` can't be reached: {reason}")]
     Unreachable {
         /// Which one.
@@ -56,7 +56,7 @@ pub enum Error {
         /// The limit.
         after_ms: u64,
     },
-    /// It broke off.
+    /// It broke off, or was no HTTP.
     #[error("the answer of provider `{provider}` broke off: {reason}")]
     Broken {
         /// Which one.
@@ -198,6 +198,11 @@ impl Upstreams {
         let head = tokio::time::timeout(self.idle_timeout, connect::timed(ledger, request.send()));
         let response = head.await.map_err(|_| self.silent(target))?.map_err(|e| target.no_answer(e, self))?;
         waiting.done();
+        // Nobody asked it to: passed on, it would have the client speak another protocol with us.
+        if response.status().is_informational() {
+            let reason = format!("it answered with status {}", response.status().as_u16());
+            return Err(Error::Broken { provider: Arc::clone(&target.provider), reason });
+        }
         let (parts, body) = http::Response::from(response).into_parts();
         let headers = end_to_end(parts.headers);
         let body = if is_event_stream(&headers) {
@@ -251,10 +256,14 @@ impl Target {
 
     fn no_answer(&self, error: reqwest::Error, upstreams: &Upstreams) -> Error {
         let provider = Arc::clone(&self.provider);
-        if error.is_connect() || !error.is_timeout() {
+        if error.is_connect() {
             return Error::Unreachable { provider, reason: reason(&error.without_url()) };
         }
-        upstreams.silent(self)
+        if error.is_timeout() {
+            return upstreams.silent(self);
+        }
+        // It was reached, so it may have done (and charged for) what was asked.
+        Error::Broken { provider, reason: reason(&error.without_url()) }
     }
 }
 

@@ -16,6 +16,14 @@ use serde_json::{Map, Value};
 use super::command::Refusal;
 use super::prompt::Prompt;
 
+/// Text replacements in one candidate.
+const REPLACEMENTS_MAX: usize = 256;
+
+/// What replacements may add to a prompt, bytes. A list of them that feeds on itself doubles a text with each.
+const REPLACED_GROWTH_MAX: usize = 1 << 20;
+
+const REPLACEMENTS: &str = "deltas.transformation.text_replacements";
+
 /// What a candidate is. `null` and an empty object mean the same: no change.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -75,19 +83,21 @@ impl CandidateContent {
         empty(&self.deltas) && empty(&self.stage_payloads)
     }
 
-    /// Checks that every known field has a shape that can be applied. Unknown fields pass.
+    /// Checks that every known field has a shape that can be applied, and that what comes out of it is bounded. Unknown
+    /// fields pass.
     ///
     /// # Errors
     /// [`Refusal::Invalid`] with the field's name.
-    pub fn validate(&self) -> Result<(), Refusal> {
-        Changes::read(self).map(drop)
+    pub fn validate(&self, prompt: &Prompt) -> Result<(), Refusal> {
+        Changes::read(self)?.apply(prompt).map(drop)
     }
 
     /// The candidate's prompt: the baseline's messages with the changes made.
     #[must_use]
     pub fn messages(&self, prompt: &Prompt) -> Vec<CandidateMessage> {
-        // Content is validated when it is registered; what can't be read changes nothing.
-        Changes::read(self).unwrap_or_default().apply(prompt)
+        // Content is validated when it is registered; what can't be applied changes nothing.
+        let changed = Changes::read(self).and_then(|changes| changes.apply(prompt));
+        changed.unwrap_or_else(|_| baseline(prompt))
     }
 }
 
@@ -164,8 +174,11 @@ impl Changes {
         let Some(transformation) = object(deltas.get("transformation"), "deltas.transformation")? else {
             return Ok(changes);
         };
-        const REPLACEMENTS: &str = "deltas.transformation.text_replacements";
-        for item in list(transformation.get("text_replacements"), REPLACEMENTS)? {
+        let replacements = list(transformation.get("text_replacements"), REPLACEMENTS)?;
+        if replacements.len() > REPLACEMENTS_MAX {
+            return Err(wrong(REPLACEMENTS, &format!("must hold {REPLACEMENTS_MAX} replacements at most")));
+        }
+        for item in replacements {
             changes.replacements.push(Replacement {
                 old: text(item.get("old_text"), REPLACEMENTS)?
                     .ok_or_else(|| wrong(REPLACEMENTS, "must have old_text"))?,
@@ -190,23 +203,17 @@ impl Changes {
         Ok(changes)
     }
 
-    fn apply(self, prompt: &Prompt) -> Vec<CandidateMessage> {
-        let baseline = |(index, message): (usize, &super::prompt::PatternMessage)| CandidateMessage {
-            origin: Some(index),
-            role: message.role.clone(),
-            order: message.order,
-            pattern: message.pattern.clone(),
-            changed: false,
-        };
-        let mut messages: Vec<_> = prompt.messages.iter().enumerate().map(baseline).collect();
+    fn apply(self, prompt: &Prompt) -> Result<Vec<CandidateMessage>, Refusal> {
+        let mut messages = baseline(prompt);
         self.replaced.iter().for_each(|change| replace_message(&mut messages, change));
         messages.sort_by_key(|message| message.order);
         if let Some(instruction) = self.instruction {
             set_instruction(&mut messages, instruction);
         }
+        let mut growth_left = REPLACED_GROWTH_MAX;
         for change in &self.replacements {
             for message in messages.iter_mut().filter(|message| change.concerns(message)) {
-                message.pattern = message.pattern.replace(&change.old, &change.new);
+                message.pattern = change.replaced(&message.pattern, &mut growth_left)?;
             }
         }
         for message in &mut messages {
@@ -214,8 +221,19 @@ impl Changes {
             message.changed = original.is_none_or(|o| o.role != message.role || o.pattern != message.pattern);
         }
         insert_demos(&mut messages, self.demos);
-        messages
+        Ok(messages)
     }
+}
+
+fn baseline(prompt: &Prompt) -> Vec<CandidateMessage> {
+    let message = |(index, message): (usize, &super::prompt::PatternMessage)| CandidateMessage {
+        origin: Some(index),
+        role: message.role.clone(),
+        order: message.order,
+        pattern: message.pattern.clone(),
+        changed: false,
+    };
+    prompt.messages.iter().enumerate().map(message).collect()
 }
 
 impl Replacement {
@@ -223,6 +241,21 @@ impl Replacement {
         !self.old.is_empty()
             && self.role.as_ref().is_none_or(|role| *role == message.role)
             && self.order.is_none_or(|order| order == message.order)
+    }
+
+    /// The text with every occurrence replaced. What it grows by is taken off `growth_left`, bytes.
+    fn replaced(&self, text: &str, growth_left: &mut usize) -> Result<String, Refusal> {
+        let longer_by = self.new.len().saturating_sub(self.old.len());
+        if longer_by > 0 {
+            let growth = text.matches(&self.old).count().saturating_mul(longer_by);
+            *growth_left = growth_left.checked_sub(growth).ok_or_else(|| {
+                wrong(
+                    REPLACEMENTS,
+                    &format!("must not add more than {REPLACED_GROWTH_MAX} bytes to the prompt"),
+                )
+            })?;
+        }
+        Ok(text.replace(&self.old, &self.new))
     }
 }
 

@@ -92,7 +92,7 @@ impl Draft<'_> {
 
     fn add_candidate(&mut self, new: &NewCandidate) -> Result<Reply, Refusal> {
         let limits = &self.state.spec.limits;
-        new.content.validate()?;
+        new.content.validate(&self.state.spec.prompt)?;
         require(new.params.len() <= limits.params_max, "params", "has too many dimensions")?;
         let names_fit = new.params.keys().all(|name| !name.is_empty() && name.len() <= limits.id_bytes_max);
         require(names_fit, "params", "has an empty or too long name")?;

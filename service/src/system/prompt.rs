@@ -173,7 +173,7 @@ fn match_text(segments: &[Segment<'_>], text: &str, bindings: &mut Bindings) -> 
                 rest = rest.strip_prefix(&*bindings[name])?;
             }
             Segment::Wildcard(name) => {
-                let (literal, consumed) = literal_behind(&segments[index..], bindings);
+                let (literal, consumed) = literal_behind(&segments[index..], bindings, rest.len())?;
                 index += consumed;
                 let last = index == segments.len();
                 let end = if last { rest.strip_suffix(&*literal)?.len() } else { rest.find(&*literal)? };
@@ -185,19 +185,39 @@ fn match_text(segments: &[Segment<'_>], text: &str, bindings: &mut Bindings) -> 
     rest.is_empty().then_some(())
 }
 
-/// The literal text up to the next unknown wildcard, and how many segments it spans.
-fn literal_behind(segments: &[Segment<'_>], bindings: &Bindings) -> (String, usize) {
+/// The literal text up to the next unknown wildcard, and how many segments it spans; `None` if it is longer than
+/// `bytes_max`, what is left to be matched. (A long text many times over would not fit into memory either.)
+fn literal_behind(
+    segments: &[Segment<'_>],
+    bindings: &Bindings,
+    bytes_max: usize,
+) -> Option<(String, usize)> {
     let mut literal = String::new();
     for (consumed, segment) in segments.iter().enumerate() {
-        match segment {
-            Segment::Literal(text) => literal.push_str(text),
+        let text = match segment {
+            Segment::Literal(text) => text,
             Segment::Wildcard(name) => match bindings.get(*name) {
-                Some(text) => literal.push_str(text),
-                None => return (literal, consumed),
+                Some(text) => text.as_str(),
+                None => return Some((literal, consumed)),
             },
+        };
+        if literal.len() + text.len() > bytes_max {
+            return None;
         }
+        literal.push_str(text);
     }
-    (literal, segments.len())
+    Some((literal, segments.len()))
+}
+
+/// How long [`fill`] makes a pattern, in bytes. A few bytes of pattern can come to any length: a wildcard may stand in it
+/// many times, and its text is whatever a client sent.
+#[must_use]
+pub fn filled_bytes(prompt: &Prompt, pattern: &str, bindings: &Bindings) -> usize {
+    let bytes = |segment: Segment<'_>| match segment {
+        Segment::Literal(text) => text.len(),
+        Segment::Wildcard(name) => bindings.get(name).map_or(name.len() + 2, String::len),
+    };
+    segments(prompt, pattern).into_iter().map(bytes).fold(0, usize::saturating_add)
 }
 
 /// Puts the wildcards' texts back. Names without a binding stay as they are; texts put in are not looked at again.

@@ -382,7 +382,7 @@ fn hand_log() -> Arc<HandLog> {
 }
 
 #[tokio::test]
-async fn writes_reads_and_duplicates_wait_for_what_they_have_seen() {
+async fn writes_reads_duplicates_and_refusals_wait_for_what_they_have_seen() {
     let rig = Rig::sqlite().await;
     let log = hand_log();
     let options = options(EngineKind::Actor);
@@ -393,12 +393,17 @@ async fn writes_reads_and_duplicates_wait_for_what_they_have_seen() {
 
     let mut write = Box::pin(run(&*engine, new.system_id, report("r", 1.0)));
     let mut duplicate = Box::pin(run(&*engine, new.system_id, report("r", 1.0)));
+    let mut refusal = Box::pin(run(&*engine, new.system_id, report("r", 0.5)));
     let mut read = Box::pin(state(&*engine, new.system_id));
     for _ in 0..50 {
         assert!(futures_util::poll!(&mut write).is_pending(), "not durable yet");
         assert!(
             futures_util::poll!(&mut duplicate).is_pending(),
             "a duplicate shows what the first call did"
+        );
+        assert!(
+            futures_util::poll!(&mut refusal).is_pending(),
+            "a conflict tells the reward it conflicts with"
         );
         assert!(futures_util::poll!(&mut read).is_pending(), "and so does a read");
         tokio::task::yield_now().await;
@@ -413,6 +418,7 @@ async fn writes_reads_and_duplicates_wait_for_what_they_have_seen() {
     log.durable.send_replace(Lsn(appended));
     write.await.unwrap();
     duplicate.await.unwrap();
+    assert!(matches!(refusal.await.unwrap_err(), EngineError::Refused(_)));
     assert_eq!(read.await["reward_count"], 1);
     assert_eq!(log.appended.load(Ordering::SeqCst), appended, "the duplicate appended nothing");
 }

@@ -98,6 +98,8 @@ async fn a_required_key_opens_the_proxy_and_stays_here() {
     assert_eq!(send(vec![("authorization", "Bearer sk-llm".into())]).await, 401);
     assert_eq!(send(vec![("x-api-key", ALICE.into()), ("authorization", "Bearer sk-llm".into())]).await, 200);
     assert_eq!(send(vec![("authorization", format!("Bearer {ALICE}"))]).await, 200);
+    assert_eq!(send(vec![("x-api-key", BOB.into())]).await, 404, "another org's system is not there");
+    assert_eq!(send(vec![("authorization", format!("Bearer {BOB}"))]).await, 404);
     let seen = llm.received_requests().await.unwrap();
     let bearers: Vec<_> =
         seen.iter().map(|r| r.headers.get("authorization").map(|v| v.to_str().unwrap())).collect();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::rig::{PATIENCE, Rig, Scripted, read_message};
+use crate::rig::{PATIENCE, Rig, Scripted, chain, read_message};
 
 #[tokio::test]
 async fn a_rollout_in_flight_finishes_and_the_engine_saves() {
@@ -100,6 +100,6 @@ async fn a_taken_port_is_named() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let options = mipro_service::config::Options { listen: address.clone(), ..Default::default() };
-    let error = mipro_service::app::run(options, |_| {}, Default::default()).await.unwrap_err().to_string();
+    let error = chain(&mipro_service::app::run(options, |_| {}, Default::default()).await.unwrap_err());
     assert!(error.starts_with(&format!("can't listen on {address}: ")), "{error}");
 }

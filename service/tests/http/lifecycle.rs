@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{PATIENCE, chat, job, status_path, system_path};
+use crate::rig::{PATIENCE, chain, chat, job, status_path, system_path};
 
 struct Running {
     url: String,
@@ -111,7 +111,7 @@ async fn a_database_that_is_down_is_told_at_once() {
         PATIENCE,
         app::run(options, |_| panic!("must not be ready"), Default::default()),
     );
-    let message = refused.await.unwrap().unwrap_err().to_string();
+    let message = chain(&refused.await.unwrap().unwrap_err());
     assert!(message.starts_with("can't start: ") && !message.contains("hunter2"), "{message}");
     assert!(message.contains("unavailable"), "{message}");
 }

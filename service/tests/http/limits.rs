@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::fake::PANICS;
-use crate::rig::{ALICE, PATIENCE, Rig, Scripted, read_message, status_path, system_path};
+use crate::rig::{ALICE, PATIENCE, Rig, Scripted, chat, read_message, status_path, system_path};
 
 #[tokio::test]
 async fn fifty_megabytes_are_413_on_every_route_that_takes_a_body() {
@@ -66,6 +66,89 @@ async fn a_client_that_never_ends_its_head_is_let_go() {
     let mut seen = String::new();
     tokio::time::timeout(PATIENCE, client.read_to_string(&mut seen)).await.unwrap().unwrap();
     assert!(!seen.contains(" 200 "), "{seen}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_shows_which_protocol_it_speaks_is_let_go() {
+    let rig = Rig::with(|options| options.limits.header_timeout_ms = 100).await;
+    for said in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = TcpStream::connect(rig.address()).await.unwrap();
+        client.write_all(said.as_bytes()).await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "still open after {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_use_outlives_the_wait_for_its_first_request() {
+    let llm = Scripted::start().await;
+    let rig = Rig::with(|options| {
+        options.upstream = Some(llm.base_url.clone());
+        options.limits.header_timeout_ms = 50;
+    })
+    .await;
+    let system = rig.system().await;
+    let answer = async {
+        let mut asked = llm.next().await;
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        asked.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        asked
+    };
+    let (response, _asked) = tokio::join!(rig.chat(&system, "r1"), answer);
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_stream_is_let_go_and_the_llm_with_it() {
+    let llm = Scripted::start().await;
+    let rig = Rig::with(|options| {
+        options.upstream = Some(llm.base_url.clone());
+        options.limits.write_timeout_ms = 100;
+    })
+    .await;
+    let system = rig.system().await;
+    let mut client = TcpStream::connect(rig.address()).await.unwrap();
+    let body = chat().to_string();
+    let head = format!(
+        "POST /api/mipro/v1/{system}/r1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut asked = llm.next().await;
+    asked.begin_stream().await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    // Buffers fill up, then nothing moves, until the service lets go of both.
+    let flood = async { while asked.socket.write_all(chunk.as_bytes()).await.is_ok() {} };
+    assert!(tokio::time::timeout(PATIENCE, flood).await.is_ok(), "the LLM is still held");
+}
+
+#[tokio::test]
+async fn a_candidate_that_blows_a_request_up_is_refused_and_named() {
+    let llm = Scripted::start().await;
+    let rig = Rig::with(|options| {
+        options.upstream = Some(llm.base_url.clone());
+        options.limits.body_bytes_max = 7_500;
+    })
+    .await;
+    let system = rig.system().await;
+    let bomb = json!({"deltas": {"text": "{query}".repeat(1_000)}});
+    let (_, added) = rig.post(&system_path(&system, "candidates"), &bomb).await;
+    // Two candidates are tried in turn, so the second one's turn comes.
+    for rollout in ["r1", "r2"] {
+        let response = tokio::select! {
+            response = rig.chat(&system, rollout) => response,
+            mut asked = llm.next() => {
+                asked.write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await;
+                continue;
+            }
+        };
+        assert_eq!(response.headers()["x-mipro-candidate-id"], added["candidate_id"].as_str().unwrap());
+        assert_eq!(response.status(), 413);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["error"]["code"], "prompt_too_large");
+        return;
+    }
+    panic!("the candidate was never tried");
 }
 
 #[tokio::test]

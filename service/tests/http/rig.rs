@@ -218,3 +218,9 @@ pub(crate) async fn read_message(socket: &mut TcpStream) -> (String, String) {
         seen.extend_from_slice(&buffer[..count]);
     }
 }
+
+/// An error and its causes, as the command line tells them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -80,9 +80,17 @@ async fn an_answer_that_is_no_http_is_502() {
     let llm = Scripted::start().await;
     let rig = Rig::open(&llm.base_url).await;
     let system = rig.system().await;
-    let play = async { llm.next().await.write("SSH-2.0-nope\r\n\r\n").await };
-    let (response, ()) = tokio::join!(rig.chat(&system, "r1"), play);
-    assert!(told(response).await.starts_with("502 \"upstream_error\""));
+    for (rollout, answer) in [
+        ("r1", "SSH-2.0-nope\r\n\r\n"),
+        ("r2", "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\n"),
+        ("r3", ""),
+    ] {
+        let play = async { llm.next().await.write(answer).await };
+        let (response, ()) = tokio::join!(rig.chat(&system, rollout), play);
+        let told = told(response).await;
+        // Not "unreachable": it had the request, and may have charged for it.
+        assert!(told.starts_with("502 \"upstream_error\" \"upstream_broken\" ours=true"), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -143,5 +151,5 @@ async fn a_provider_nobody_configured_is_502() {
     body["config_body"]["prompt_learning"]["policy"]["provider"] = json!("acme");
     let (_, made) = rig.post("/api/prompt-learning/online/jobs", &body).await;
     let system = made["metadata"]["mipro_system_id"].as_str().unwrap();
-    insta::assert_snapshot!(told(rig.chat(system, "r1").await).await, @r#"502 "upstream_error" "unknown_provider" ours=false: "the job's provider `acme` is not configured here; known: google, groq, openai, openrouter""#);
+    insta::assert_snapshot!(told(rig.chat(system, "r1").await).await, @r#"502 "upstream_error" "unknown_provider" ours=true: "the job's provider `acme` is not configured here; known: google, groq, openai, openrouter""#);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::render;
+use super::{TooLarge, render};
 use crate::system::{CandidateContent, Prompt, RolloutReply, SystemSpec};
 
 fn prompt() -> Prompt {
@@ -44,14 +44,33 @@ fn sent() -> Vec<Value> {
 }
 
 fn rendered(reply: &RolloutReply, messages: &[Value]) -> Option<Value> {
+    bounded(reply, messages, 1 << 20).unwrap()
+}
+
+fn bounded(reply: &RolloutReply, messages: &[Value], bytes_max: usize) -> Result<Option<Value>, TooLarge> {
     let raws: Vec<Box<RawValue>> =
         messages.iter().map(|m| serde_json::value::to_raw_value(m).unwrap()).collect();
     let borrowed: Vec<&RawValue> = raws.iter().map(|raw| &**raw).collect();
-    render(reply, &borrowed).map(|text| serde_json::from_str(&text).unwrap())
+    let text = render(reply, &borrowed, bytes_max)?;
+    Ok(text.map(|text| serde_json::from_str(&text).unwrap()))
 }
 
 fn with(deltas: Value) -> Value {
     rendered(&reply(prompt(), deltas, Value::Null), &sent()).unwrap()
+}
+
+#[test]
+fn a_text_that_a_candidate_repeats_without_end_is_refused_before_it_takes_memory() {
+    let mut messages = sent();
+    let query = "x".repeat(1 << 20);
+    messages[1]["content"] = format!("Query: {query}\nLabels:\n1. lost").into();
+    // 64 GiB.
+    let bomb = reply(prompt(), json!({"text": "{query}".repeat(1 << 16)}), Value::Null);
+    let refusal = bounded(&bomb, &messages, 16 << 20).unwrap_err();
+    assert_eq!(refusal, TooLarge { bytes: 64 << 30, bytes_max: 16 << 20 });
+    let fits = reply(prompt(), json!({"text": "{query}{query}"}), Value::Null);
+    assert!(bounded(&fits, &messages, 2 << 20).unwrap().is_some());
+    assert!(bounded(&fits, &messages, (2 << 20) - 1).is_err());
 }
 
 #[test]
@@ -189,7 +208,7 @@ proptest! {
     #[test]
     fn any_candidate_content_renders_without_panic(deltas in any_deltas()) {
         let content = CandidateContent { deltas, ..CandidateContent::default() };
-        if content.validate().is_ok() {
+        if content.validate(&prompt()).is_ok() {
             let reply = reply(prompt(), content.deltas, Value::Null);
             if let Some(out) = rendered(&reply, &sent()) {
                 prop_assert!(out.as_array().is_some_and(|messages| !messages.is_empty()));

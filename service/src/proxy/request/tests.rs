@@ -63,7 +63,10 @@ fn what_is_no_request_is_named() {
     assert!(matches!(ChatRequest::parse(&body("{}")), Err(Error::NoMessages)));
     assert!(matches!(ChatRequest::parse(&body(r#"{"messages":"hi"}"#)), Err(Error::BadMessages)));
     assert!(matches!(ChatRequest::parse(&body(r#"{"messages":[]}"#)), Err(Error::BadMessages)));
-    assert!(matches!(ChatRequest::parse(&body(r#"{"messages":[{"role":"user"}, 7]}"#)), Err(Error::BadMessages)));
+    assert!(matches!(
+        ChatRequest::parse(&body(r#"{"messages":[{"role":"user"}, 7]}"#)),
+        Err(Error::BadMessages)
+    ));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -102,6 +102,19 @@ fn content_that_can_not_be_applied_is_refused_with_its_field() {
 }
 
 #[test]
+fn replacements_that_feed_on_each_other_are_refused() {
+    let mut rig = Rig::new(|_| {});
+    let doubling = json!({"old_text": "e", "new_text": "ee"});
+    let list = |times: usize| json!({"transformation": {"text_replacements": vec![doubling.clone(); times]}});
+    rig.add(of(list(10))).unwrap();
+    for times in [40, 250, 257] {
+        let refusal = rig.add(of(list(times))).unwrap_err();
+        let field = "deltas.transformation.text_replacements";
+        assert!(matches!(&refusal, Refusal::Invalid { field: f, .. } if *f == field), "{times}: {refusal}");
+    }
+}
+
+#[test]
 fn candidates_and_their_sizes_are_bounded() {
     let mut rig = Rig::new(|spec| {
         spec.limits.candidates_max = 2;

@@ -46,6 +46,14 @@ fn several_wildcards_take_as_little_as_they_can_and_the_last_takes_the_rest() {
 }
 
 #[test]
+fn a_long_text_that_stands_many_times_is_not_written_out_to_be_looked_for() {
+    let long = "x".repeat(1 << 20);
+    // 64 GiB.
+    let many = format!("{{b}}{}", "{a}".repeat(1 << 16));
+    assert_eq!(matched(&["{a}", &many], &[&long, "y"]), None);
+}
+
+#[test]
 fn a_wildcard_that_stands_twice_must_say_the_same() {
     assert_eq!(one("{a} is {a}", "it is it"), pairs(&[("a", "it")]));
     assert_eq!(one("{a} is {a}", "it is not"), None);
