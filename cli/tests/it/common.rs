@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use mipro_telemetry::clock;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -72,12 +73,12 @@ impl Role {
 
     /// Waits for its end; what is left of stdout after the ready line, and all of stderr.
     pub(crate) fn wait(mut self) -> (ExitStatus, String, String) {
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = clock::now() + STOP_LIMIT;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < deadline, "the child did not end: {}", self.stderr.lock().unwrap());
+            assert!(clock::now() < deadline, "the child did not end: {}", self.stderr.lock().unwrap());
             std::thread::sleep(Duration::from_millis(5));
         };
         let mut rest = String::new();

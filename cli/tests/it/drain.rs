@@ -68,6 +68,21 @@ async fn a_taken_port_is_named() {
     }
 }
 
+#[test]
+fn the_default_ports_are_the_contracts() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    for (args, port) in
+        [(&["serve", "--data-dir", data][..], 8090), (&["mock-llm"], 8088), (&["task-app"], 8016)]
+    {
+        // Ours or somebody else's: it is taken, and a role that wants it says so.
+        let _taken = std::net::TcpListener::bind(("127.0.0.1", port));
+        let (status, stdout, stderr) = run(args, &[]);
+        assert_eq!((status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains(&format!("127.0.0.1:{port}")), "{stderr}");
+    }
+}
+
 /// The testbed's children must not outlive a `bench` that was killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_bench_leaves_no_process_behind() {

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::common::*;
+use super::upstream::Keeper;
 
 const JOBS: &str = "/api/prompt-learning/online/jobs";
 
@@ -147,4 +148,193 @@ async fn what_comes_later_says_so() {
         assert_eq!(status, 501, "{method} {path}: {body}");
         error_message(&body);
     }
+}
+
+/// A job with every field that the contract names, and something in it.
+fn full_job() -> Value {
+    json!({"algorithm": "mipro", "config_body": {"prompt_learning": {
+        "algorithm": "mipro", "task_app_id": "banking77", "task_app_url": "http://127.0.0.1:9", "task_app_api_key": "k",
+        "initial_prompt": small_prompt(),
+        "policy": {"model": "gpt-4.1-nano", "provider": "openai", "inference_mode": "synth_hosted",
+                   "temperature": 0.0, "max_completion_tokens": 256},
+        "env_config": {"split": "train"},
+        "mipro": {
+            "mode": "online", "system_name": "a name",
+            "bootstrap_train_seeds": [0, 1, 2], "val_seeds": [50, 51], "reference_pool": [0, 1], "online_pool": [0, 1, 2],
+            "online_proposer_mode": "inline", "online_proposer_min_rollouts": 20, "online_proposer_max_candidates": 50,
+            "online_rollouts_per_candidate": 10,
+            "proxy_models": {"hi_provider": "a", "hi_model": "b", "lo_provider": "c", "lo_model": "d"},
+            "tpe": {"gamma": 0.25, "n_candidates": 24, "n_startup_trials": 10, "epsilon": 0.25, "alpha": 1.0},
+            "online_snapshot_max_events": 500, "online_snapshot_max_seconds": 30, "online_recent_event_window": 200,
+            "proposer": {"mode": "instruction_only", "model": "gpt-4.1-mini", "provider": "openai",
+                         "inference_url": "http://127.0.0.1:9/v1/responses", "temperature": 0.7, "max_tokens": 512,
+                         "generate_at_iterations": [0, 1, 2], "instructions_per_batch": 2}}}}})
+}
+
+/// Paths of all fields of objects in `value`, lists included.
+fn fields(value: &Value, path: &str, out: &mut Vec<String>) {
+    let mut step = |name: &str, inner: &Value, is_field: bool| {
+        let path = format!("{path}/{name}");
+        fields(inner, &path, out);
+        if is_field {
+            out.push(path);
+        }
+    };
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        step(name, inner, true);
+    }
+    for (place, inner) in value.as_array().into_iter().flatten().enumerate() {
+        step(&place.to_string(), inner, false);
+    }
+}
+
+/// Without these there is no prompt to optimize.
+fn is_needed(path: &str) -> bool {
+    let messages = "/config_body/prompt_learning/initial_prompt/messages";
+    messages.starts_with(path) || (path.starts_with(messages) && !path.ends_with("/order"))
+}
+
+#[tokio::test]
+async fn every_field_but_the_prompt_may_be_absent_or_null() {
+    let world = World::new();
+    let full = full_job();
+    let mut paths = Vec::new();
+    fields(&full, "", &mut paths);
+    assert!(paths.len() > 50, "{paths:?}");
+    for path in paths {
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let mut absent = full.clone();
+        absent.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+        let mut null = full.clone();
+        *null.pointer_mut(&path).unwrap() = Value::Null;
+        for body in [absent, null] {
+            let (status, answer) = world.client.post(JOBS, &body).await;
+            if is_needed(&path) {
+                assert_eq!(status, 400, "{path}: {answer}");
+                assert!(error_message(&answer).contains(name), "{path}: {answer}");
+            } else {
+                assert_eq!(status, 200, "{path}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_fields_are_ignored_wherever_they_stand() {
+    let world = World::new();
+    let full = full_job();
+    let mut paths = Vec::new();
+    fields(&full, "", &mut paths);
+    paths.extend(["".to_owned(), "/config_body/prompt_learning/initial_prompt/messages/0".to_owned()]);
+    let mut tried = 0;
+    for path in paths {
+        let mut body = full.clone();
+        let Some(object) = body.pointer_mut(&path).and_then(Value::as_object_mut) else { continue };
+        object.insert("something_new".to_owned(), json!({"deep": [1, null]}));
+        let (status, answer) = world.client.post(JOBS, &body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        tried += 1;
+    }
+    assert!(tried > 9, "only {tried} objects");
+}
+
+#[tokio::test]
+async fn fields_of_the_wrong_type_are_named_also_where_they_change_nothing() {
+    let world = World::new();
+    let learning = "/config_body/prompt_learning";
+    for (path, wrong) in [
+        ("/task_app_url", json!(7)),
+        ("/task_app_api_key", json!(["k"])),
+        ("/env_config", json!("train")),
+        ("/policy/model", json!(4.1)),
+        ("/policy/temperature", json!("cold")),
+        ("/policy/max_completion_tokens", json!(-1)),
+        ("/mipro/bootstrap_train_seeds", json!("0,1")),
+        ("/mipro/val_seeds", json!(["x"])),
+        ("/mipro/online_proposer_min_rollouts", json!("20")),
+        ("/mipro/online_snapshot_max_events", json!(1.5)),
+        ("/mipro/proxy_models", json!("hi")),
+        ("/mipro/proxy_models/hi_model", json!(1)),
+        ("/mipro/proposer/inference_url", json!(false)),
+        ("/mipro/proposer/generate_at_iterations", json!(3)),
+        ("/mipro/system_name", json!({})),
+    ] {
+        let mut body = full_job();
+        *body.pointer_mut(&format!("{learning}{path}")).unwrap() = wrong.clone();
+        let (status, answer) = world.client.post(JOBS, &body).await;
+        assert_eq!(status, 400, "{path} = {wrong}: {answer}");
+        let param = answer["error"]["param"].as_str().unwrap().to_owned();
+        assert!(param.starts_with(&format!("{learning}{path}")[1..].replace('/', ".")), "{path}: {param}");
+        assert!(error_message(&answer).contains(&param), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_best_score_follows_the_rewards() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    let path = format!("{JOBS}/{}", job.job_id);
+    assert_eq!(world.client.get(&path).await.1["best_score"], json!(null), "none yet, and no 0 made up");
+    for (index, (reward, expected)) in [(0.5, 0.5), (1.0, 0.75), (0.0, 0.5)].into_iter().enumerate() {
+        let report = json!({"rollout_id": format!("r{index}"), "status": "reward_done", "reward": reward, "candidate_id": "baseline"});
+        assert_eq!(world.client.status(&job, report).await.0, 200);
+        let (_, shown) = world.client.get(&path).await;
+        assert_eq!((&shown["best_score"], &shown["status"]), (&json!(expected), &json!("succeeded")));
+        assert_eq!(world.client.state(&job).await["best_score"], shown["best_score"]);
+    }
+}
+
+#[tokio::test]
+async fn events_snapshot_and_metadata_come_as_asked_for() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    let get = async |query: &str| world.client.get(&format!("{JOBS}/{}{query}", job.job_id)).await;
+    let (_, bare) = get("").await;
+    assert_eq!((bare.get("events"), bare.get("snapshot")), (None, None));
+    assert!(bare["metadata"].is_object(), "there unless declined");
+    let (_, all) = get("?include_events=True&include_snapshot=true&include_metadata=False").await;
+    assert_eq!(all["events"][0]["seq"], 1);
+    assert_eq!(all["snapshot"]["system_id"], job.system_id);
+    assert_eq!(all.get("metadata"), None);
+    let (status, refused) = get("?include_events=maybe").await;
+    assert_eq!(status, 400);
+    assert!(error_message(&refused).contains("include_events"));
+    assert_eq!(get("?unknown=1&include_events=FALSE").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_continues_an_unknown_system_is_not_found_and_makes_none() {
+    let world = World::new();
+    for id in ["9e9e9e9e-9e9e-4e9e-8e9e-9e9e9e9e9e9e", "nonsense"] {
+        let mut body = full_job();
+        body["config_body"]["prompt_learning"]["mipro"]["system_id"] = json!(id);
+        let (status, refused) = world.client.post(JOBS, &body).await;
+        assert_eq!(status, 404, "{refused}");
+        error_message(&refused);
+    }
+}
+
+#[tokio::test]
+async fn two_jobs_are_two_systems() {
+    let world = World::new();
+    let (first, second) = (world.client.small_job().await, world.client.small_job().await);
+    assert_ne!((&first.job_id, &first.system_id), (&second.job_id, &second.system_id));
+    world.client.ask(&first, "r1").await;
+    assert_eq!(world.client.state(&second).await["rollout_count"], 0);
+    assert_eq!(world.client.state(&first).await["rollout_count"], 1);
+}
+
+#[tokio::test]
+async fn an_online_job_calls_neither_its_task_app_nor_its_proposer_when_it_is_made() {
+    let world = World::new();
+    let named = Keeper::new().await;
+    let mut body = full_job();
+    let learning = &mut body["config_body"]["prompt_learning"];
+    learning["task_app_url"] = json!(named.url);
+    learning["mipro"]["proposer"]["inference_url"] = json!(format!("{}/responses", named.url));
+    let job = world.client.create(&body).await;
+    assert_eq!(world.client.ask(&job, "r1").await.status(), 200);
+    let report = json!({"rollout_id": "r1", "status": "reward_done", "reward": 1.0});
+    assert_eq!(world.client.status(&job, report).await.0, 200);
+    assert_eq!(named.seen().len(), 0);
 }

@@ -1,5 +1,7 @@
 //! Tests of the running binary, over real sockets. One test crate, because each one links the whole tree.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod arrows;
 mod auth;
 mod bad_input;
@@ -10,10 +12,13 @@ mod concurrency;
 mod drain;
 mod events;
 mod jobs;
+mod learning;
 mod llm;
+mod passing;
 mod proxy;
 mod secrets;
 mod state;
 mod status;
 mod stores;
 mod task_app;
+mod upstream;

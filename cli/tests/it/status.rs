@@ -202,3 +202,136 @@ async fn unknown_fields_are_ignored_and_wrong_ones_named() {
         assert!(error_message(&answer).contains(field), "{body} → {answer}");
     }
 }
+
+#[tokio::test]
+async fn every_status_is_answered_with_what_clients_read() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    for (index, (sent, reward)) in
+        [("reward", Some(1.0)), ("done", None), ("reward_done", Some(0.0)), ("failed", None)]
+            .into_iter()
+            .enumerate()
+    {
+        let rollout = format!("r{index}");
+        let candidate = world.client.ask(&job, &rollout).await.headers()["x-mipro-candidate-id"].clone();
+        let mut report = json!({"rollout_id": rollout, "status": sent});
+        if let Some(reward) = reward {
+            report["reward"] = json!(reward);
+        }
+        let (status, body) = world.client.status(&job, report).await;
+        assert_eq!(status, 200, "{sent}: {body}");
+        assert_eq!(body["candidate_id"], candidate.to_str().unwrap());
+        assert_eq!((&body["rollout_id"], &body["status"]), (&json!(rollout), &json!(sent)));
+        assert_eq!(body["version"], world.client.state(&job).await["version"], "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn fields_that_are_null_are_absent() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    world.client.ask(&job, "r1").await;
+    let report = json!({"rollout_id": "r1", "attempt_id": null, "status": "done", "reward": null, "candidate_id": null});
+    assert_eq!(world.client.status(&job, report).await.0, 200);
+    assert_eq!(world.client.state(&job).await["reward_count"], 0);
+}
+
+#[tokio::test]
+async fn a_different_reward_is_a_conflict_also_after_done_and_through_any_status() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    world.client.ask(&job, "r1").await;
+    world.client.status(&job, json!({"rollout_id": "r1", "status": "reward", "reward": 0.25})).await;
+    for done in [false, true] {
+        if done {
+            assert_eq!(world.client.status(&job, json!({"rollout_id": "r1", "status": "done"})).await.0, 200);
+        }
+        let before = world.client.state(&job).await;
+        for status in ["reward", "reward_done", "done"] {
+            let report = json!({"rollout_id": "r1", "status": status, "reward": 0.5});
+            let (code, body) = world.client.status(&job, report).await;
+            assert_eq!(code, 409, "{status}, done: {done}: {body}");
+            error_message(&body);
+        }
+        assert_eq!(world.client.state(&job).await, before, "a refused call changes nothing");
+    }
+}
+
+#[tokio::test]
+async fn after_failed_no_reward_counts_and_failed_may_be_repeated() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    world.client.ask(&job, "r1").await;
+    let failed = json!({"rollout_id": "r1", "status": "failed"});
+    assert_eq!(world.client.status(&job, failed.clone()).await.0, 200);
+    let state = world.client.state(&job).await;
+    assert_eq!(world.client.status(&job, failed).await.0, 200);
+    for status in ["reward", "reward_done", "done"] {
+        let report = json!({"rollout_id": "r1", "status": status, "reward": 1.0});
+        assert_eq!(world.client.status(&job, report).await.0, 409, "{status}");
+    }
+    assert_eq!(world.client.state(&job).await, state);
+}
+
+#[tokio::test]
+async fn a_rollout_from_elsewhere_is_known_once_it_was_reported() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    let reward =
+        json!({"rollout_id": "elsewhere", "status": "reward", "reward": 0.5, "candidate_id": "baseline"});
+    assert_eq!(world.client.status(&job, reward).await.0, 200);
+    let (status, done) =
+        world.client.status(&job, json!({"rollout_id": "elsewhere", "status": "done"})).await;
+    assert_eq!((status.as_u16(), done["candidate_id"].as_str()), (200, Some("baseline")));
+    assert_eq!(world.client.state(&job).await["rollout_count"], 1);
+    for index in 0..6 {
+        let id = format!("c{index}");
+        let candidate = json!({"candidate_id": id, "deltas": {"text": id}});
+        assert_eq!(world.client.add(&job, candidate).await.0, 200);
+        let rollout = format!("elsewhere-{index}");
+        let report = json!({"rollout_id": rollout, "status": "reward", "reward": 0.5, "candidate_id": id});
+        assert_eq!(world.client.status(&job, report).await.0, 200);
+        let asked = world.client.ask(&job, &rollout).await;
+        assert_eq!(asked.headers()["x-mipro-candidate-id"], *id, "the proxy keeps to what was reported");
+    }
+    assert_eq!(world.client.state(&job).await["rollout_count"], 7);
+}
+
+/// The one file of a system's newest state.
+fn newest_state(dir: &std::path::Path) -> std::path::PathBuf {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                found.push(path);
+            }
+        }
+    }
+    found.into_iter().max().expect("the state is stored")
+}
+
+/// A lifetime can't be set from outside, and an hour is long: so it is shortened in what is stored.
+#[tokio::test]
+async fn a_first_reward_after_done_comes_too_late_when_the_rollouts_time_is_up() {
+    let mut world = World::engine("blob");
+    let job = world.client.small_job().await;
+    world.client.ask(&job, "r1").await;
+    assert_eq!(world.client.status(&job, json!({"rollout_id": "r1", "status": "done"})).await.0, 200);
+    world.service.child.kill().unwrap();
+    world.service.child.wait().unwrap();
+    let file = newest_state(&world.dir.path().join("data"));
+    let mut stored: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let ttl = stored.pointer_mut("/state/spec/limits/rollout_ttl_us").unwrap();
+    *ttl = json!(1);
+    std::fs::write(&file, stored.to_string()).unwrap();
+    world.restart();
+    let (status, body) =
+        world.client.status(&job, json!({"rollout_id": "r1", "status": "reward", "reward": 0.5})).await;
+    assert_eq!(status, 409, "{body}");
+    assert_eq!(body["error"]["code"], "too_late");
+    assert_eq!(world.client.state(&job).await["reward_count"], 0);
+}
