@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Command, Context, NewSystem, Refusal, Reply};
+use super::command::{Command, Context, NewSystem, Reply};
 use super::decide::{create, decide};
 use super::event::{Event, Pick, Recorded};
 use super::probe::{NoProbe, Probe};
+use super::refusal::Refusal;
 use super::state::{BASELINE, Best, Candidate, Held, Index, Phase, Rollout, State, SystemStatus, Totals};
 use crate::optimizer::{Arm, Space};
 

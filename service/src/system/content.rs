@@ -13,8 +13,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::command::Refusal;
 use super::prompt::Prompt;
+use super::refusal::Refusal;
 
 /// Text replacements in one candidate.
 const REPLACEMENTS_MAX: usize = 256;

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::command::{
-    Command, Context, Message, NewCandidate, NewSystem, Refusal, Reply, Status, StatusReport,
-};
+use super::command::{Command, Context, NewCandidate, NewSystem, Reply, Status, StatusReport};
 use super::content::CandidateContent;
 use super::event::{Event, Pick};
 use super::probe::Probe;
-use super::prompt::match_prompt;
-use super::spec::require;
+use super::prompt::{Message, match_prompt};
+use super::refusal::{Refusal, require};
 use super::state::{BASELINE, Held, Phase, Rollout, State};
 use crate::optimizer::{Suggestion, recommend};
 

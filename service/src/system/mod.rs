@@ -5,7 +5,7 @@
 //! decided (which candidate, with which probability) is written into the event, so that folding the events again gives
 //! the same state, byte for byte.
 //!
-//! Suggested reading order: [`command`], [`event`], [`state`], [`decide`], [`apply`]; then [`prompt`] and [`content`]
+//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`decide`], [`apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
 
 pub mod apply;
@@ -15,20 +15,21 @@ pub mod decide;
 pub mod event;
 pub mod probe;
 pub mod prompt;
+pub mod refusal;
 pub mod spec;
 pub mod state;
 pub mod view;
 
 pub use apply::{apply, execute, found};
 pub use command::{
-    Command, Context, Message, NewCandidate, NewSystem, OrgId, Refusal, Reply, RolloutReply, Status,
-    StatusReport, SystemId,
+    Command, Context, NewCandidate, NewSystem, OrgId, Reply, RolloutReply, Status, StatusReport, SystemId,
 };
 pub use content::CandidateContent;
 pub use decide::{Decision, create, decide};
 pub use event::{Event, Pick, Recorded};
 pub use probe::{NoProbe, Probe};
-pub use prompt::{Bindings, PatternMessage, Prompt, match_prompt};
+pub use prompt::{Bindings, Message, PatternMessage, Prompt, match_prompt};
+pub use refusal::Refusal;
 pub use spec::{Limits, Mode, PolicyKind, SystemSpec, TpeSpec};
 pub use state::{BASELINE, Best, Candidate, Phase, Rollout, State, SystemStatus};
 

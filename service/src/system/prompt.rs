@@ -13,8 +13,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Message, Refusal};
-use super::spec::require;
+use super::refusal::{Refusal, require};
+
+/// One chat message, as far as prompts care.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, …
+    pub role: String,
+    /// Its text; `None` where the content is not plain text (such a message never matches a baseline pattern).
+    pub text: Option<String>,
+}
 
 /// Recovered wildcards: name → text.
 pub type Bindings = BTreeMap<String, String>;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::Refusal;
 use super::prompt::Prompt;
+use super::refusal::{Refusal, require};
 use crate::optimizer::{Fixed, Policy, Tpe, Uniform};
 
 /// When candidates are tried.
@@ -179,8 +179,4 @@ impl From<&TpeSpec> for Tpe {
             ..Self::default()
         }
     }
-}
-
-pub(super) fn require(holds: bool, field: &'static str, problem: &str) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { Err(Refusal::Invalid { field, problem: problem.to_owned() }) }
 }
