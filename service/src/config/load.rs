@@ -81,14 +81,14 @@ pub struct Flags {
 
 /// How a variable's text is read.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Whole,
     Switch,
 }
 
 /// Variable → configuration key.
-const VARIABLES: &[(&str, &str, Kind)] = &[
+pub(super) const VARIABLES: &[(&str, &str, Kind)] = &[
     ("MIPRO_LISTEN", "listen", Kind::Text),
     ("MIPRO_PUBLIC_URL", "public_url", Kind::Text),
     ("MIPRO_DATA_DIR", "data_dir", Kind::Text),

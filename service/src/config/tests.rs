@@ -33,6 +33,25 @@ fn nothing_given_serves_from_a_data_directory() {
 }
 
 #[test]
+fn the_example_file_is_the_defaults_and_names_every_key() {
+    let example = include_str!("../../../docs/mipro.toml");
+    let defaults = Options::load_with(&Flags::default(), &BTreeMap::new()).unwrap();
+    assert_eq!(load(example, &[], Flags::default()).unwrap(), defaults);
+    // What stands commented out is good as well.
+    let is_setting = |line: &str| line.contains(" = ") || line.starts_with('[');
+    let uncomment = |line: &str| match line.strip_prefix("# ") {
+        Some(rest) if is_setting(rest) && !rest.contains("Lower") => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: String = example.lines().map(|line| uncomment(line) + "\n").collect();
+    load(&all, &[], Flags::default()).unwrap();
+    for (_, key, _) in super::load::VARIABLES {
+        let (section, key) = key.rsplit_once('.').unwrap_or(("", key));
+        assert!(all.contains(&format!("\n{key} = ")), "`{section}.{key}` does not stand in docs/mipro.toml");
+    }
+}
+
+#[test]
 fn later_layers_win() {
     let file = "engine = \"blob\"\nlisten = \"127.0.0.1:1\"\n[database]\npool = false\npool_size_max = 3\n";
     let environment =
