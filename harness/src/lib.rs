@@ -1,6 +1,6 @@
 //! The ladder: starts a testbed, drives the load generator, fills a report.
 //!
-//! Reading order: [`ladder`] (which rungs there are), [`options`] (what a run is told), [`bench`] (a run from start to
+//! Reading order: [`ladder`] (which rungs there are), [`options`] (what a run is told), [`mod@bench`] (a run from start to
 //! finish), `bed` (what stays up), `rung` (one rung), then the helpers: `roles` (child processes), `service_config`, `meter`,
 //! `growth`, `loss`, `environment`, `verdicts`.
 //!

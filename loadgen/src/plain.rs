@@ -83,7 +83,7 @@ impl Session for Endpoint {
     }
 }
 
-/// Makes the requests; ends, cancels and accounts as [`crate::run`] does. The report's rollouts are requests.
+/// Makes the requests; ends, cancels and accounts as [`crate::run()`] does. The report's rollouts are requests.
 ///
 /// # Errors
 /// When the options make no request, or no HTTP client can be made. Failing requests are accounted for.

@@ -2,7 +2,7 @@
 //!
 //! The closed model is all there is yet: as many lanes as may be in flight, and each starts its next rollout as soon as its
 //! last one ended. The open model (arrivals at a rate of their own, constant or Poisson, whatever the service does) belongs
-//! here as another variant: [`Schedule::intended`] then answers from the index and the seed, a pacer wakes the lanes, and
+//! here as another variant: `Schedule::intended` then answers from the index and the seed, a pacer wakes the lanes, and
 //! `lag` tells the difference. Everything after the intended start is the same for both.
 
 use std::time::Instant;

@@ -92,7 +92,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_loss: bool,
 
-    /// Where the run's folder goes [default: bench-reports/runs/<UTC time>-<commit>]
+    /// Where the run's folder goes [default: bench-reports/runs/TIME-COMMIT]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 

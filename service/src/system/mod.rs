@@ -1,11 +1,11 @@
 //! The heart of the service: what a system is and how it changes. Pure and synchronous: no I/O, no clock, no dice.
 //!
-//! A **command** may be refused; [`decide`] turns an accepted one into **events**; [`apply`] folds an event into the
+//! A **command** may be refused; [`decide()`] turns an accepted one into **events**; [`apply()`] folds an event into the
 //! [`State`] and cannot fail. Time and randomness come in with the command's [`Context`], and everything random that was
 //! decided (which candidate, with which probability) is written into the event, so that folding the events again gives
 //! the same state, byte for byte.
 //!
-//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`decide`], [`apply`]; then [`prompt`] and [`content`]
+//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
 
 pub mod apply;

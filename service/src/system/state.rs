@@ -129,7 +129,7 @@ pub struct Totals {
     pub unmatched: u64,
 }
 
-/// A system's state: the fold of its events. Changed by [`super::apply`] alone.
+/// A system's state: the fold of its events. Changed by [`super::apply()`] alone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct State {
     /// Its id.
