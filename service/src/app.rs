@@ -168,6 +168,7 @@ fn engine_options(options: &Options) -> EngineOptions {
     built.cache.save_events_max = cache.save_events_max;
     built.cache.save_delay_max = Duration::from_millis(cache.save_delay_ms_max);
     built.actor.systems_max = cache.systems_max;
+    built.actor.save_events_max = cache.save_events_max;
     built.actor.save_delay_max = Duration::from_millis(cache.save_delay_ms_max);
     built.shutdown_deadline = Duration::from_millis(options.shutdown_deadline_ms);
     built

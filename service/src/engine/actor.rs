@@ -3,7 +3,8 @@
 //! A request is a message to its system's [`super::shard`]; there it is decided and applied in one synchronous step, its
 //! events are appended to the log, and the answer is sent with a [`Gate`] that opens when the log has made them durable.
 //! Nothing on that path waits for a store. Systems are loaded when first used and saved behind: when they have been dirty for
-//! a while, when they leave memory, and on a clean stop.
+//! a while or have many unsaved events, when they leave memory, and on a clean stop. The sum of unsaved events is bounded;
+//! beyond it commands are refused.
 //!
 //! With the in-memory log (the level `memory`) a crash loses what was not saved.
 

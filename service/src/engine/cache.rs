@@ -6,7 +6,9 @@
 //!   fails, the state is dropped from memory, so that memory never runs ahead of the stores.
 //! - **Write-back** marks the slot dirty and answers. The [`flusher`] saves it when it is old or big enough. A failed save
 //!   leaves it dirty and is tried again; the sum of unsaved events is bounded. What a crash loses is what was dirty.
-//! - **Eviction** takes the least recently used clean slots; a dirty one is saved first.
+//!   A state that is dropped while a save of it is under way is read anew when that has ended, not before.
+//! - **Eviction** takes the least recently used clean slots; a dirty one is saved first. A load begins beside the slots
+//!   that hold a state and pushes one out only when it has found its system: anybody may ask for any id.
 //!
 //! One process at a time may serve a database so. A second one is noticed when a save finds the row moved: the state is
 //! dropped and read anew, and what it had not saved is lost.
@@ -80,7 +82,8 @@ impl CacheEngine {
 }
 
 impl Shared {
-    /// The system's slot, locked. Its content may be [`Content::Empty`], never [`Content::Retired`].
+    /// The system's slot, locked. Its content may be [`Content::Empty`], then with no save of it under way; it is never
+    /// [`Content::Retired`].
     async fn lock(&self, system: SystemId, ledger: &Ledger) -> Result<Locked, EngineError> {
         loop {
             let slot = match self.slots.find(system) {
@@ -94,9 +97,16 @@ impl Shared {
                 Some(content) => content,
                 None => ledger.track(Stage::Queue, slot.lock()).await,
             };
-            // A retired slot has left the map while we waited for it.
-            if !matches!(*content, Content::Retired) {
-                return Ok((slot, content));
+            match *content {
+                Content::Held(_) => return Ok((slot, content)),
+                Content::Empty if slot.begin_anew() => return Ok((slot, content)),
+                // The state was dropped while a save of it was under way. What is stored now is older than what will be.
+                Content::Empty => {
+                    drop(content);
+                    drop(ledger.track(Stage::Queue, slot.save_turn()).await);
+                }
+                // It has left the map while we waited for it.
+                Content::Retired => {}
             }
         }
     }
@@ -110,7 +120,7 @@ impl Shared {
         }
         match self.keeper.load(system, access, ledger).await {
             Ok(document) => {
-                *content = Content::Held(Box::new(Held::clean(document)));
+                self.settle_in(&slot, &mut content, Box::new(Held::clean(document)));
                 Ok((slot, content))
             }
             Err(error) => {
@@ -121,7 +131,15 @@ impl Shared {
         }
     }
 
-    /// Evicts what can be evicted at once, has the flusher save what can't, and waits only when the map is twice as full
+    /// Puts the state of a system that is known to exist into its slot and lets others go for it.
+    fn settle_in(&self, slot: &Arc<Slot>, content: &mut Content, held: Box<Held>) {
+        *content = Content::Held(held);
+        if self.slots.settle_in(slot) {
+            self.evict();
+        }
+    }
+
+    /// Waits for a place to load into. Evicts what can be evicted at once, has the flusher save what can't, and waits only when the map is twice as full
     /// as it may be.
     async fn make_room(&self, ledger: &Ledger) -> Result<(), EngineError> {
         let freed = async {
@@ -134,7 +152,7 @@ impl Shared {
                 changed.await;
             }
         };
-        if !self.slots.is_crowded() {
+        if !self.slots.is_full() {
             return Ok(());
         }
         self.evict();
@@ -169,7 +187,7 @@ impl Shared {
         // Asked under the lock: a shutdown that begins now will see what this command leaves behind.
         self.refuse_when_draining()?;
         let reply = match self.options.save {
-            Save::Through => self.run_through(content, command, ledger).await,
+            Save::Through => self.run_through(slot, content, command, ledger).await,
             Save::Back => self.run_back(&slot, content, command, ledger),
         };
         self.room.notify_waiters();
@@ -178,6 +196,7 @@ impl Shared {
 
     async fn run_through(
         self: &Arc<Self>,
+        slot: Arc<Slot>,
         mut content: OwnedMutexGuard<Content>,
         command: &Command,
         ledger: &Ledger,
@@ -190,14 +209,14 @@ impl Shared {
                 Ok(done.reply)
             }
             Ok(done) => {
-                self.save_through(content, held, ledger).await?;
+                self.save_through(slot, content, held, ledger).await?;
                 Ok(done.reply)
             }
             Err(Undone::Refused(refusal)) => {
                 *content = Content::Held(held);
                 Err(refusal.into())
             }
-            Err(Undone::Poisoned) => Err(self.poisoned()),
+            Err(Undone::Poisoned) => Err(self.poisoned(&held)),
         }
     }
 
@@ -205,6 +224,7 @@ impl Shared {
     /// might still reach the stores after the next one.
     async fn save_through(
         self: &Arc<Self>,
+        slot: Arc<Slot>,
         mut content: OwnedMutexGuard<Content>,
         held: Box<Held>,
         ledger: &Ledger,
@@ -214,7 +234,7 @@ impl Shared {
         let saving = tokio::spawn(async move {
             let saved = shared.keeper.save_through(&held.document, &ledger).await;
             if saved.is_ok() {
-                *content = Content::Held(held);
+                shared.settle_in(&slot, &mut content, held);
             }
             drop(content);
             shared.room.notify_waiters();
@@ -248,10 +268,7 @@ impl Shared {
                 *content = Content::Held(held);
                 Err(refusal.into())
             }
-            Err(Undone::Poisoned) => {
-                counters.unsaved_events.fetch_sub(held.unsaved, Ordering::Relaxed);
-                Err(self.poisoned())
-            }
+            Err(Undone::Poisoned) => Err(self.poisoned(&held)),
         }
     }
 
@@ -271,22 +288,28 @@ impl Shared {
         }
     }
 
-    fn poisoned(&self) -> EngineError {
-        self.keeper.counters.poisoned.fetch_add(1, Ordering::Relaxed);
+    /// Drops a state that was taken out of its slot.
+    fn poisoned(&self, held: &Held) -> EngineError {
+        let counters = &self.keeper.counters;
+        counters.unsaved_events.fetch_sub(held.unsaved, Ordering::Relaxed);
+        counters.poisoned.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
+            lost_events_max = held.unsaved,
             "a command panicked; its system's state was dropped from memory and will be loaded anew"
         );
         EngineError::Internal { what: "a command panicked" }
     }
 
     async fn create(self: &Arc<Self>, new: &NewSystem, ledger: &Ledger) -> Result<Reply, EngineError> {
-        let (_slot, content) = self.lock(new.system_id, ledger).await?;
+        let (slot, content) = self.lock(new.system_id, ledger).await?;
         self.refuse_when_draining()?;
         if matches!(*content, Content::Held(_)) {
             return Err(EngineError::AlreadyExists);
         }
         let (document, reply) = Document::found(new, &self.contexts.context());
-        self.save_through(content, Box::new(Held::clean(document)), ledger).await.map_err(super::creation)?;
+        self.save_through(slot, content, Box::new(Held::clean(document)), ledger)
+            .await
+            .map_err(super::creation)?;
         Ok(reply)
     }
 }
@@ -360,3 +383,6 @@ impl Engine for CacheEngine {
         Figures { resident: self.shared.slots.len() as u64, ..self.shared.keeper.counters.read() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ impl From<SaveError> for EngineError {
 /// What a save that failed half-way had done, so that repeating it needn't begin anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attempt {
-    written: Option<(u64, String)>,
+    pub(super) written: Option<(u64, String)>,
 }
 
 /// Loads and saves. Cheap to clone.
@@ -190,6 +190,21 @@ impl Keeper {
         }
         Err(SaveError::Failed(EngineError::unavailable("the object store")))
     }
+}
+
+/// How many of `unsaved` events a save of version `saved` did not cover, the state being at version `now`. Events are
+/// numbered without gaps, so that it is the versions' difference.
+///
+/// A state is never loaded while an older copy of it is being saved, so that `saved` is an earlier version of this very
+/// state and all events since are unsaved. Should that ever be broken, too many events count as unsaved and none is
+/// forgotten.
+pub(crate) fn events_since(saved: u64, now: u64, unsaved: u64) -> u64 {
+    let left = now.checked_sub(saved).filter(|left| *left <= unsaved);
+    debug_assert!(
+        left.is_some(),
+        "a save ended of version {saved} of a state that is at {now}, {unsaved} unsaved"
+    );
+    left.unwrap_or(unsaved)
 }
 
 fn failed(error: StoreError) -> SaveError {

@@ -93,9 +93,15 @@ pub struct ActorOptions {
     /// Systems in memory, over all shards; for a moment up to twice as many, while evicted ones are being saved.
     /// Default: 1,024.
     pub systems_max: usize,
+    /// Save a system after this many unsaved events; a job may ask for fewer. Lower loses less in a crash and writes more.
+    /// Default: 500.
+    pub save_events_max: u64,
     /// Save a changed system when its oldest unsaved event is this old, so that a crash loses no more than that; zero:
-    /// only when it leaves memory and on a clean stop. Default: 30 s.
+    /// however old, as long as the events are few. Default: 30 s.
     pub save_delay_max: Duration,
+    /// Unsaved events of all systems together, beyond which commands are refused until the stores have caught up; from half
+    /// of it on every changed system is saved. Bounds memory and loss while a store is down. Default: 100,000.
+    pub unsaved_events_max: u64,
     /// A system nobody has used for this long leaves memory. Default: 10 min.
     pub idle_max: Duration,
     /// How long an answer may wait for the log. Default: 10 s.
@@ -109,7 +115,9 @@ impl Default for ActorOptions {
             shards: 8 * cores,
             mailbox_max: 1_024,
             systems_max: 1_024,
+            save_events_max: 500,
             save_delay_max: Duration::from_secs(30),
+            unsaved_events_max: 100_000,
             idle_max: Duration::from_secs(600),
             gate_wait_max: Duration::from_secs(10),
         }

@@ -5,7 +5,13 @@
 //! that wait for a place.
 //!
 //! A shard that panics within a command drops that system's state, answers 500, and reads the state anew at the next
-//! request; at the level `memory` what had not been saved is lost with it.
+//! request; at the level `memory` what had not been saved is lost with it. A save that was under way then is waited for
+//! first: there is never more than one copy of a system, in memory or on its way to the stores.
+//!
+//! Whether an id names a system is not known before it is loaded, and anybody may ask for any id: a load takes a place
+//! beside the systems in memory and pushes none of them out until it has found one.
+
+mod active;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -21,12 +27,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-use super::document::{Document, Undone};
-use super::keeper::{Attempt, Keeper, SaveError, admit};
+use super::document::Document;
+use super::keeper::{Attempt, Keeper, SaveError, admit, events_since};
 use super::{Access, ActorOptions, EngineError, Gate, Question};
 use crate::clock::Contexts;
-use crate::log::{Batch, EventLog, Lsn};
-use crate::system::{Command, Recorded, Refusal, Reply, SystemId};
+use crate::log::{EventLog, Lsn};
+use crate::system::{Command, Refusal, Reply, SystemId};
+use active::Active;
 
 /// Requests that wait for one system to be loaded, or for a place in the shard.
 const WAITING_MAX: usize = 1_024;
@@ -47,6 +54,18 @@ pub(super) struct World {
     pub(super) options: ActorOptions,
     pub(super) loads: Semaphore,
     pub(super) saves: Semaphore,
+}
+
+impl World {
+    /// Whether so much is unsaved that nothing may be added to it.
+    fn is_behind(&self) -> bool {
+        self.keeper.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max
+    }
+
+    /// Whether so much is unsaved that saves should not wait until they are due.
+    fn is_pressed(&self) -> bool {
+        self.keeper.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max / 2
+    }
 }
 
 /// What a shard is told.
@@ -103,24 +122,9 @@ enum Slot {
     /// Being loaded for the first request, which these follow.
     Loading(VecDeque<Request>),
     Active(Box<Active>),
-}
-
-/// A system in memory.
-#[derive(Debug)]
-struct Active {
-    document: Document,
-    /// The newest of its events in the log.
-    lsn: Lsn,
-    /// Events that no save has covered, and since when.
-    unsaved: u64,
-    dirty_since: Instant,
-    used: Instant,
-    /// A save is under way.
-    saving: bool,
-    /// What the last save left half done.
-    attempt: Attempt,
-    failures: u32,
-    not_before: Instant,
+    /// Its state was dropped while a save of it was under way. These wait for the save's end: what is loaded before it is
+    /// older than what will be stored.
+    Leaving(VecDeque<Request>),
 }
 
 /// What comes back from a task.
@@ -136,27 +140,12 @@ pub(super) struct Shard {
     world: Arc<World>,
     slots: LruCache<SystemId, Slot>,
     systems_max: usize,
+    /// How many of the slots are [`Slot::Loading`].
+    loading: usize,
     /// Requests for systems that have no place yet.
     parked: VecDeque<Request>,
     tasks: JoinSet<Outcome>,
     draining: bool,
-}
-
-impl Active {
-    fn new(document: Document) -> Self {
-        let now = Instant::now();
-        Self {
-            document,
-            lsn: Lsn(0),
-            unsaved: 0,
-            dirty_since: now,
-            used: now,
-            saving: false,
-            attempt: Attempt::default(),
-            failures: 0,
-            not_before: now,
-        }
-    }
 }
 
 impl Shard {
@@ -166,6 +155,7 @@ impl Shard {
             world,
             slots: LruCache::unbounded(),
             systems_max,
+            loading: 0,
             parked: VecDeque::new(),
             tasks: JoinSet::new(),
             draining: false,
@@ -197,8 +187,10 @@ impl Shard {
         }
         match self.slots.get_mut(&request.system) {
             Some(Slot::Active(_)) => self.respond(request),
-            Some(Slot::Loading(waiting)) if waiting.len() < WAITING_MAX => waiting.push_back(request),
-            Some(Slot::Loading(_)) => {
+            Some(Slot::Loading(waiting) | Slot::Leaving(waiting)) if waiting.len() < WAITING_MAX => {
+                waiting.push_back(request);
+            }
+            Some(Slot::Loading(_) | Slot::Leaving(_)) => {
                 refuse(
                     request,
                     EngineError::overloaded("too many requests wait for this system to be loaded"),
@@ -210,8 +202,10 @@ impl Shard {
 
     /// Loads the request's system, or parks the request when there is no place for it.
     fn load(&mut self, request: Request) {
-        self.make_room();
-        if self.slots.len() >= self.systems_max.saturating_mul(2) {
+        if self.is_full() {
+            self.make_room(0);
+        }
+        if self.is_full() {
             if self.parked.len() < WAITING_MAX {
                 self.parked.push_back(request);
             } else {
@@ -222,6 +216,7 @@ impl Shard {
         let Request { system, access, ask, ledger, queue, answer } = request;
         queue.done();
         self.slots.put(system, Slot::Loading(VecDeque::new()));
+        self.loading += 1;
         self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
         let world = Arc::clone(&self.world);
         self.tasks.spawn(async move {
@@ -246,22 +241,27 @@ impl Shard {
         queue.done();
         let Some(Slot::Active(active)) = self.slots.get_mut(&system) else { return };
         active.used = Instant::now();
+        let refused = matches!(ask, Ask::Execute(_)) && self.world.is_behind();
         let result = admit(access, active.document.state.org_id).and_then(|()| match ask {
+            Ask::Execute(_) if refused => Err(EngineError::overloaded("too many events wait to be saved")),
             Ask::Inspect(question) => Ok(Outgoing::Body(active.document.answer(&question))),
             Ask::Execute(command) => match active.execute(&self.world, &command, &ledger) {
                 Err(EngineError::Refused(refusal)) => Ok(Outgoing::Refused(refusal)),
                 result => result.map(Outgoing::Reply),
             },
         });
-        let (lsn, unsaved) = (active.lsn, active.unsaved);
+        let (lsn, unsaved, big) = (active.lsn, active.unsaved, active.is_big(&self.world.options));
         if let Err(error @ (EngineError::Internal { .. } | EngineError::Unavailable { .. })) = &result {
-            tracing::error!(%error, lost_events = unsaved, "a system's state was dropped and will be loaded anew");
+            tracing::error!(%error, lost_events_max = unsaved, "a system's state was dropped and will be loaded anew");
             self.world.keeper.counters.poisoned.fetch_add(1, Ordering::Relaxed);
             self.forget(system);
         }
         let answered = result.map(|outgoing| Answered { outgoing, gate: self.gate(lsn) });
         // Whoever asked may have gone; what was applied stays applied.
         let _unheard = answer.send(answered);
+        if big || refused {
+            self.save(system);
+        }
     }
 
     /// Opens when everything a system's state shows now is durable.
@@ -275,8 +275,11 @@ impl Shard {
     /// Its id is fresh and its creator has not been answered, so nobody can have changed it meanwhile.
     fn adopt(&mut self, document: Document) {
         let system = document.state.system_id;
-        self.make_room();
-        if !self.slots.contains(&system) && self.slots.len() < self.systems_max {
+        if self.slots.contains(&system) {
+            return;
+        }
+        self.make_room(1);
+        if self.held() < self.systems_max && !self.is_full() {
             self.slots.put(system, Slot::Active(Box::new(Active::new(document))));
             self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
         }
@@ -297,9 +300,9 @@ impl Shard {
     /// Handles the requests that found no place, as far as there are places now.
     fn unpark(&mut self) {
         if !self.parked.is_empty() {
-            self.make_room();
+            self.make_room(0);
         }
-        while self.slots.len() < self.systems_max.saturating_mul(2) {
+        while !self.is_full() {
             let Some(request) = self.parked.pop_front() else { break };
             self.handle(request);
         }
@@ -308,8 +311,10 @@ impl Shard {
     fn loaded(&mut self, first: Request, result: Result<Box<Document>, EngineError>) {
         let system = first.system;
         let Some(Slot::Loading(waiting)) = self.slots.pop(&system) else { return };
+        self.loading -= 1;
         match result {
             Ok(document) => {
+                self.make_room(1);
                 self.slots.put(system, Slot::Active(Box::new(Active::new(*document))));
                 self.handle(first);
                 waiting.into_iter().for_each(|request| self.handle(request));
@@ -323,21 +328,25 @@ impl Shard {
     }
 
     fn saved(&mut self, system: SystemId, version: u64, attempt: Attempt, result: &Result<(), SaveError>) {
+        if let Some(Slot::Leaving(_)) = self.slots.peek(&system) {
+            self.left(system);
+            return;
+        }
         let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
         active.saving = false;
         active.attempt = attempt;
         match result {
             Ok(()) => {
-                // Events are numbered without gaps: the difference is what came meanwhile.
-                let left = active.document.state.version - version;
+                let left = events_since(version, active.document.state.version, active.unsaved);
                 let covered = active.unsaved - left;
                 self.world.keeper.counters.unsaved_events.fetch_sub(covered, Ordering::Relaxed);
                 active.unsaved = left;
                 active.dirty_since = Instant::now();
                 active.failures = 0;
-                if self.slots.len() > self.systems_max {
-                    self.make_room();
+                if active.is_big(&self.world.options) {
+                    self.save(system);
                 }
+                self.make_room(0);
             }
             Err(SaveError::Failed(_)) => {
                 active.failures += 1;
@@ -354,13 +363,33 @@ impl Shard {
         }
     }
 
-    /// Takes a system out of memory, saved or not.
+    /// The last save of a dropped state has ended, well or not: those who waited for it begin anew.
+    fn left(&mut self, system: SystemId) {
+        let Some(Slot::Leaving(waiting)) = self.slots.pop(&system) else { return };
+        self.world.keeper.counters.resident.fetch_sub(1, Ordering::Relaxed);
+        waiting.into_iter().for_each(|request| self.handle(request));
+    }
+
+    /// Takes a system out of memory, saved or not. While a save of it is under way its slot stays, empty.
     fn forget(&mut self, system: SystemId) {
-        if let Some(Slot::Active(active)) = self.slots.pop(&system) {
-            let counters = &self.world.keeper.counters;
-            counters.unsaved_events.fetch_sub(active.unsaved, Ordering::Relaxed);
+        let Some(Slot::Active(active)) = self.slots.pop(&system) else { return };
+        let counters = &self.world.keeper.counters;
+        counters.unsaved_events.fetch_sub(active.unsaved, Ordering::Relaxed);
+        if active.saving {
+            self.slots.put(system, Slot::Leaving(VecDeque::new()));
+        } else {
             counters.resident.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Slots of systems that are known to exist.
+    fn held(&self) -> usize {
+        self.slots.len() - self.loading
+    }
+
+    /// Whether nothing more may be loaded.
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.systems_max.saturating_mul(2)
     }
 
     fn evict(&mut self, system: SystemId) {
@@ -368,11 +397,14 @@ impl Shard {
         self.forget(system);
     }
 
-    /// Lets the least recently used clean systems go until a new one fits, and saves the dirty ones among them.
-    fn make_room(&mut self) {
-        let mut over = (self.slots.len() + 1).saturating_sub(self.systems_max);
-        let oldest: Vec<SystemId> =
-            self.slots.iter().rev().take(LOOK_MAX).map(|(system, _)| *system).collect();
+    /// Lets the least recently used clean systems go until `more` new ones fit, and saves the dirty ones among them.
+    fn make_room(&mut self, more: usize) {
+        let mut over = (self.held() + more).saturating_sub(self.systems_max);
+        if over == 0 {
+            return;
+        }
+        let active = self.slots.iter().rev().filter(|(_, slot)| matches!(slot, Slot::Active(_)));
+        let oldest: Vec<SystemId> = active.take(LOOK_MAX).map(|(system, _)| *system).collect();
         for system in oldest {
             if over == 0 {
                 return;
@@ -411,10 +443,11 @@ impl Shard {
         });
     }
 
-    /// Saves what has been dirty for long and lets go of what nobody has used for long.
+    /// Saves what has been dirty for long, or all that is dirty when that is much, and lets go of what nobody has used for long.
     fn look_around(&mut self) {
         let now = Instant::now();
         let options = self.world.options;
+        let pressed = self.world.is_pressed();
         let mut due = Vec::new();
         let mut idle = Vec::new();
         for (system, slot) in &self.slots {
@@ -422,7 +455,7 @@ impl Shard {
             let unused = now.duration_since(active.used) >= options.idle_max;
             let delay = active.save_delay(options.save_delay_max);
             let old = delay.is_some_and(|delay| now.duration_since(active.dirty_since) >= delay);
-            if active.unsaved > 0 && (unused || old) {
+            if active.unsaved > 0 && (unused || old || pressed || active.is_big(&options)) {
                 due.push(*system);
             } else if unused && active.unsaved == 0 && !active.saving {
                 idle.push(*system);
@@ -444,6 +477,7 @@ impl Shard {
 
     async fn save_all(&mut self) {
         loop {
+            let leaving = self.slots.iter().any(|(_, slot)| matches!(slot, Slot::Leaving(_)));
             let dirty = self.dirty();
             for system in &dirty {
                 if let Some(Slot::Active(active)) = self.slots.peek_mut(system) {
@@ -451,15 +485,14 @@ impl Shard {
                 }
                 self.save(*system);
             }
-            if dirty.is_empty() {
+            if dirty.is_empty() && !leaving {
                 return;
             }
-            if let Some(outcome) = self.tasks.join_next().await {
-                let failed = matches!(&outcome, Ok(Outcome::Saved { result: Err(_), .. }));
-                self.settle(outcome);
-                if failed {
-                    sleep(BACKOFF_FIRST).await;
-                }
+            let Some(outcome) = self.tasks.join_next().await else { return };
+            let failed = matches!(&outcome, Ok(Outcome::Saved { result: Err(_), .. }));
+            self.settle(outcome);
+            if failed {
+                sleep(BACKOFF_FIRST).await;
             }
         }
     }
@@ -467,45 +500,6 @@ impl Shard {
     fn dirty(&self) -> Vec<SystemId> {
         let dirty = |slot: &Slot| matches!(slot, Slot::Active(active) if active.unsaved > 0);
         self.slots.iter().filter(|(_, slot)| dirty(slot)).map(|(system, _)| *system).collect()
-    }
-}
-
-impl Active {
-    /// Decides, applies, appends. An error other than a refusal means that memory and log disagree: drop this state.
-    fn execute(&mut self, world: &World, command: &Command, ledger: &Ledger) -> Result<Reply, EngineError> {
-        let system = self.document.state.system_id;
-        let mut appended = Ok(self.lsn);
-        let keep = |events: &[Recorded]| {
-            let encode = |index: usize, out: &mut Vec<u8>| {
-                // Writing to memory can't fail, and events are plain data.
-                serde_json::to_writer(out, &events[index]).expect("an event has a JSON form");
-            };
-            let first_seq = events.first().map_or(0, |first| first.seq);
-            let batch = Batch { system, first_seq, count: events.len(), encode: &encode };
-            appended = ledger.time(Stage::LogAppend, || world.log.append(&batch));
-            appended.map(drop).map_err(drop)
-        };
-        let done = self.document.execute(command, &world.contexts.context(), ledger, keep);
-        self.lsn = appended.map_err(|_| EngineError::unavailable("the event log"))?;
-        match done {
-            Ok(done) => {
-                if done.events > 0 && self.unsaved == 0 {
-                    self.dirty_since = Instant::now();
-                }
-                self.unsaved += done.events;
-                world.keeper.counters.unsaved_events.fetch_add(done.events, Ordering::Relaxed);
-                Ok(done.reply)
-            }
-            Err(Undone::Refused(refusal)) => Err(refusal.into()),
-            Err(Undone::Poisoned) => Err(EngineError::Internal { what: "a command panicked" }),
-        }
-    }
-
-    /// How long it may stay dirty; a job may ask for less than the service's own.
-    fn save_delay(&self, service: Duration) -> Option<Duration> {
-        let job = self.document.state.spec.snapshot_s_max.map(|s| Duration::from_secs(s.into()));
-        let service = (!service.is_zero()).then_some(service)?;
-        Some(job.map_or(service, |job| job.min(service)))
     }
 }
 

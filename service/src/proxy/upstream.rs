@@ -26,8 +26,9 @@ const PROVIDER_DEFAULT: &str = "openai";
 /// Connections to one LLM kept open while idle.
 const IDLE_PER_HOST_MAX: usize = 256;
 
-/// How long they are kept: less than servers keep theirs, so that no call goes out on a connection that is being closed.
-const IDLE_KEPT: Duration = Duration::from_secs(30);
+/// How long they are kept: less than servers keep theirs, so that no call goes out on a connection that is being closed,
+/// which the client would see as a 502. Common servers (uvicorn, Node) close theirs after 5 s.
+const IDLE_KEPT: Duration = Duration::from_secs(4);
 
 /// Why there is no answer of the LLM to pass on. Messages go to clients: they name the provider, never its address.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,13 @@
 //! Concurrency, failing stores, eviction: what each engine loses and what it must not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::*;
 use futures_util::future::join_all;
 use mipro_service::engine::{self, Engine, EngineError, EngineKind, EngineOptions};
-use mipro_service::log::{AppendError, Batch, EventLog, Lsn};
+use mipro_service::log::Lsn;
 use mipro_telemetry::{Operation, Phase, Stage};
-use tokio::sync::watch;
 
 async fn concurrent_rewards(rig: &Rig, options: &EngineOptions, calls: u64) -> (u64, u64) {
     let engine = rig.engine(options);
@@ -123,12 +121,17 @@ async fn write_through_answers_503_while_a_store_is_down_and_memory_is_never_ahe
 }
 
 #[tokio::test]
-async fn write_back_keeps_answering_while_the_stores_are_down_and_saves_when_they_are_back() {
+async fn saving_behind_keeps_answering_while_the_stores_are_down_and_saves_when_they_are_back() {
+    for mut options in [write_back(), options(EngineKind::Actor)] {
+        (options.cache.save_events_max, options.actor.save_events_max) = (4, 4);
+        (options.cache.unsaved_events_max, options.actor.unsaved_events_max) = (40, 40);
+        survives_an_outage(&options).await;
+    }
+}
+
+async fn survives_an_outage(options: &EngineOptions) {
     let rig = Rig::sqlite().await;
-    let mut options = write_back();
-    options.cache.save_events_max = 4;
-    options.cache.unsaved_events_max = 40;
-    let engine = rig.engine(&options);
+    let engine = rig.engine(options);
     let new = new_system();
     create(&*engine, &new).await;
     let (_, puts) = rig.objects.counts();
@@ -153,7 +156,7 @@ async fn write_back_keeps_answering_while_the_stores_are_down_and_saves_when_the
     while engine.figures().unsaved_events > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(rewards(&*rig.engine(&options), new.system_id).await, applied, "nothing was lost");
+    assert_eq!(rewards(&*rig.engine(options), new.system_id).await, applied, "nothing was lost");
     let figures = engine.figures();
     assert!(figures.saves >= 1 && figures.save_failures >= 1, "{figures:?}");
     run(&*engine, new.system_id, report("more", 1.0)).await.unwrap();
@@ -340,47 +343,6 @@ async fn callers_that_go_away_leave_nothing_half_done() {
     }
 }
 
-/// Polls a future at most `times` times, leaving the thread to others in between.
-async fn poll_times<F: Future>(future: F, times: u32) -> Option<F::Output> {
-    let mut future = Box::pin(future);
-    for _ in 0..times {
-        if let std::task::Poll::Ready(output) = futures_util::poll!(&mut future) {
-            return Some(output);
-        }
-        tokio::task::yield_now().await;
-    }
-    None
-}
-
-/// A log whose watermark and whose failures the test decides.
-#[derive(Debug)]
-struct HandLog {
-    appended: AtomicU64,
-    durable: watch::Sender<Lsn>,
-    full: AtomicBool,
-}
-
-impl EventLog for HandLog {
-    fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(AppendError::Full);
-        }
-        let mut bytes = Vec::new();
-        (0..batch.count).for_each(|index| (batch.encode)(index, &mut bytes));
-        assert!(!bytes.is_empty() && batch.first_seq > 0, "{batch:?}");
-        Ok(Lsn(self.appended.fetch_add(batch.count as u64, Ordering::SeqCst) + batch.count as u64))
-    }
-
-    fn durable(&self) -> watch::Receiver<Lsn> {
-        self.durable.subscribe()
-    }
-}
-
-fn hand_log() -> Arc<HandLog> {
-    let durable = watch::Sender::new(Lsn(0));
-    Arc::new(HandLog { appended: AtomicU64::new(0), durable, full: AtomicBool::new(false) })
-}
-
 #[tokio::test]
 async fn writes_reads_duplicates_and_refusals_wait_for_what_they_have_seen() {
     let rig = Rig::sqlite().await;
@@ -463,20 +425,19 @@ async fn a_full_mailbox_refuses_at_once_and_what_was_taken_is_done() {
 
 #[tokio::test]
 async fn a_job_may_ask_to_be_saved_sooner_and_never_later() {
-    let rig = Rig::sqlite().await;
-    let engine = rig.engine(&write_back());
-    let mut new = new_system();
-    new.spec.snapshot_events_max = Some(2);
-    create(&*engine, &new).await;
-    let (_, puts) = rig.objects.counts();
-    run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();
-    reaches(&rig.objects.puts, puts + 1).await;
+    for options in [write_back(), options(EngineKind::Actor)] {
+        saves_after_one_report(&options, 2).await;
+        let mut options = options;
+        (options.cache.save_events_max, options.actor.save_events_max) = (2, 2);
+        saves_after_one_report(&options, 1_000_000).await;
+    }
+}
 
-    let mut options = write_back();
-    options.cache.save_events_max = 2;
-    let engine = rig.engine(&options);
+async fn saves_after_one_report(options: &EngineOptions, job_events_max: u32) {
+    let rig = Rig::sqlite().await;
+    let engine = rig.engine(options);
     let mut new = new_system();
-    new.spec.snapshot_events_max = Some(1_000_000);
+    new.spec.snapshot_events_max = Some(job_events_max);
     create(&*engine, &new).await;
     let (_, puts) = rig.objects.counts();
     run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();

@@ -3,5 +3,6 @@
 
 mod conformance;
 mod faults;
+mod overlaps;
 mod stores;
 mod support;

@@ -11,6 +11,7 @@ use mipro_service::clock::Contexts;
 use mipro_service::engine::{
     self, Access, Engine, EngineError, EngineKind, EngineOptions, Executed, Question, Save,
 };
+use mipro_service::log::{AppendError, Batch, EventLog, Lsn};
 use mipro_service::store::{
     self, Blobs, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
 };
@@ -44,6 +45,10 @@ pub(crate) struct FlakyObjects {
     pub(crate) gets: AtomicU64,
     pub(crate) puts: watch::Sender<u64>,
     pub(crate) failed_puts: watch::Sender<u64>,
+    /// Puts wait while it is set.
+    hold_puts: watch::Sender<bool>,
+    /// Puts that had to wait.
+    pub(crate) held_puts: watch::Sender<u64>,
 }
 
 impl FlakyObjects {
@@ -54,11 +59,25 @@ impl FlakyObjects {
             gets: AtomicU64::new(0),
             puts: watch::Sender::new(0),
             failed_puts: watch::Sender::new(0),
+            hold_puts: watch::Sender::new(false),
+            held_puts: watch::Sender::new(0),
         })
     }
 
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_hold_puts(&self, hold: bool) {
+        self.hold_puts.send_replace(hold);
+    }
+
+    async fn released(&self) {
+        let mut hold = self.hold_puts.subscribe();
+        if *hold.borrow_and_update() {
+            self.held_puts.send_modify(|n| *n += 1);
+            hold.wait_for(|hold| !hold).await.expect("the switch is ours");
+        }
     }
 
     pub(crate) fn counts(&self) -> (u64, u64) {
@@ -83,6 +102,7 @@ impl fmt::Display for FlakyObjects {
 #[async_trait]
 impl ObjectStore for FlakyObjects {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> ObjectResult<PutResult> {
+        self.released().await;
         if let Err(error) = self.check() {
             self.failed_puts.send_modify(|n| *n += 1);
             return Err(error);
@@ -380,4 +400,45 @@ pub(crate) async fn rewards(engine: &dyn Engine, system: SystemId) -> u64 {
 pub(crate) async fn reaches(counter: &watch::Sender<u64>, least: u64) {
     let wait = async { counter.subscribe().wait_for(|n| *n >= least).await.map(drop) };
     tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it takes far less").unwrap();
+}
+
+/// Polls a future at most `times` times, leaving the thread to others in between.
+pub(crate) async fn poll_times<F: Future>(future: F, times: u32) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    for _ in 0..times {
+        if let std::task::Poll::Ready(output) = futures_util::poll!(&mut future) {
+            return Some(output);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// A log whose watermark and whose failures the test decides.
+#[derive(Debug)]
+pub(crate) struct HandLog {
+    pub(crate) appended: AtomicU64,
+    pub(crate) durable: watch::Sender<Lsn>,
+    pub(crate) full: AtomicBool,
+}
+
+impl EventLog for HandLog {
+    fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(AppendError::Full);
+        }
+        let mut bytes = Vec::new();
+        (0..batch.count).for_each(|index| (batch.encode)(index, &mut bytes));
+        assert!(!bytes.is_empty() && batch.first_seq > 0, "{batch:?}");
+        Ok(Lsn(self.appended.fetch_add(batch.count as u64, Ordering::SeqCst) + batch.count as u64))
+    }
+
+    fn durable(&self) -> watch::Receiver<Lsn> {
+        self.durable.subscribe()
+    }
+}
+
+pub(crate) fn hand_log() -> Arc<HandLog> {
+    let durable = watch::Sender::new(Lsn(0));
+    Arc::new(HandLog { appended: AtomicU64::new(0), durable, full: AtomicBool::new(false) })
 }

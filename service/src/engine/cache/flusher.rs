@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::super::keeper::SaveError;
+use super::super::keeper::{SaveError, events_since};
 use super::Shared;
 use super::slot::{Content, Slot};
 use crate::system::SystemId;
@@ -73,6 +73,12 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// Saves a slot if it is dirty. A failure leaves it dirty and has the flusher come again.
 pub(super) async fn save(shared: &Shared, slot: &Arc<Slot>) {
+    save_in_turn(shared, slot).await;
+    // Not before the turn has ended: until then the slot can't be evicted.
+    shared.room.notify_waiters();
+}
+
+async fn save_in_turn(shared: &Shared, slot: &Arc<Slot>) {
     let mut attempt = slot.save_turn().await;
     let document = match &*slot.lock().await {
         Content::Held(held) if held.unsaved > 0 => held.document.clone(),
@@ -81,17 +87,15 @@ pub(super) async fn save(shared: &Shared, slot: &Arc<Slot>) {
     let version = document.state.version;
     let result = shared.keeper.save_behind(document, &mut attempt).await;
     settle(shared, slot, version, result).await;
-    shared.room.notify_waiters();
 }
 
-async fn settle(shared: &Shared, slot: &Arc<Slot>, version: u64, result: Result<(), SaveError>) {
+pub(super) async fn settle(shared: &Shared, slot: &Arc<Slot>, version: u64, result: Result<(), SaveError>) {
     let mut content = slot.lock().await;
     let Content::Held(held) = &mut *content else { return };
     let unsaved = &shared.keeper.counters.unsaved_events;
     match result {
         Ok(()) => {
-            // Events are numbered without gaps, so the versions' difference is what came while it was being saved.
-            let left = held.document.state.version - version;
+            let left = events_since(version, held.document.state.version, held.unsaved);
             unsaved.fetch_sub(held.unsaved - left, Ordering::Relaxed);
             held.failures = 0;
             held.urgent = false;

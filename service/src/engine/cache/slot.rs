@@ -1,5 +1,6 @@
 //! Slots, one a system, and the LRU map they are found by.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -85,64 +86,100 @@ impl Slot {
         Arc::clone(&self.content).try_lock_owned().ok()
     }
 
+    /// Whether no save of it is under way; it then forgets what an earlier state's save had left half done. Only the lock's
+    /// holder can tell: no save begins meanwhile.
+    pub(super) fn begin_anew(&self) -> bool {
+        let turn = self.saving.try_lock();
+        turn.is_ok_and(|mut attempt| {
+            *attempt = Attempt::default();
+            true
+        })
+    }
+
+    fn is_saving(&self) -> bool {
+        self.saving.try_lock().is_err()
+    }
+
     /// Waits for this system's turn to be saved.
     pub(super) async fn save_turn(&self) -> AsyncMutexGuard<'_, Attempt> {
         self.saving.lock().await
     }
 }
 
-/// The slots by system, least recently used last.
+/// The slots by system.
 #[derive(Debug)]
 pub(super) struct Slots {
-    map: Mutex<LruCache<SystemId, Arc<Slot>>>,
+    maps: Mutex<Maps>,
     max: usize,
+}
+
+#[derive(Debug)]
+struct Maps {
+    /// Systems that are known to exist, least recently used last.
+    known: LruCache<SystemId, Arc<Slot>>,
+    /// Systems somebody has asked for and that are being loaded or created.
+    asked: HashMap<SystemId, Arc<Slot>>,
 }
 
 impl Slots {
     pub(super) fn new(max: usize) -> Self {
-        Self { map: Mutex::new(LruCache::unbounded()), max: max.max(1) }
+        let maps = Maps { known: LruCache::unbounded(), asked: HashMap::new() };
+        Self { maps: Mutex::new(maps), max: max.max(1) }
     }
 
     pub(super) fn find(&self, system: SystemId) -> Option<Arc<Slot>> {
-        self.map().get(&system).map(Arc::clone)
+        let mut maps = self.maps();
+        maps.known.get(&system).map(Arc::clone).or_else(|| maps.asked.get(&system).map(Arc::clone))
     }
 
     pub(super) fn find_or_insert(&self, system: SystemId) -> Arc<Slot> {
-        Arc::clone(self.map().get_or_insert(system, || Arc::new(Slot::new(system))))
+        let mut maps = self.maps();
+        if let Some(slot) = maps.known.get(&system) {
+            return Arc::clone(slot);
+        }
+        Arc::clone(maps.asked.entry(system).or_insert_with(|| Arc::new(Slot::new(system))))
     }
 
+    /// Systems that are known to exist.
     pub(super) fn len(&self) -> usize {
-        self.map().len()
+        self.maps().known.len()
     }
 
+    /// All that can be dirty.
     pub(super) fn all(&self) -> Vec<Arc<Slot>> {
-        self.map().iter().map(|(_, slot)| Arc::clone(slot)).collect()
-    }
-
-    /// Whether a new slot should push out an old one.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.len() >= self.max
+        self.maps().known.iter().map(|(_, slot)| Arc::clone(slot)).collect()
     }
 
     /// Whether a new slot must not come in.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.max.saturating_mul(2)
+        let maps = self.maps();
+        maps.known.len() + maps.asked.len() >= self.max.saturating_mul(2)
+    }
+
+    /// A slot's system was found to exist. Only its lock's holder can say so. Gives whether there are too many now.
+    pub(super) fn settle_in(&self, slot: &Arc<Slot>) -> bool {
+        let mut maps = self.maps();
+        if maps.asked.remove(&slot.system).is_some() {
+            maps.known.put(slot.system, Arc::clone(slot));
+        }
+        maps.known.len() > self.max
     }
 
     /// Takes a slot out of the map. Only its lock's holder can.
     pub(super) fn retire(&self, slot: &Slot, content: &mut Content) {
         *content = Content::Retired;
-        self.map().pop(&slot.system);
+        let mut maps = self.maps();
+        maps.known.pop(&slot.system);
+        maps.asked.remove(&slot.system);
     }
 
-    /// Retires clean slots, oldest first, until a new one fits. Gives how many, and the dirty ones that stand in the way.
+    /// Retires clean slots, oldest first, until there are no more than there may be, and slots whose callers went away
+    /// before they were loaded. Gives how many held a state, and the dirty ones that stand in the way.
     pub(super) fn evict(&self) -> (u64, Vec<Arc<Slot>>) {
-        let oldest: Vec<Arc<Slot>> =
-            self.map().iter().rev().take(LOOK_MAX).map(|(_, slot)| Arc::clone(slot)).collect();
         let mut evicted = 0;
         let mut dirty = Vec::new();
-        for slot in oldest {
-            if !self.is_crowded() {
+        for slot in self.oldest_beyond_max() {
+            if self.len() <= self.max {
                 break;
             }
             // A locked slot is in use, hence not the least recently used for long.
@@ -150,16 +187,38 @@ impl Slots {
             if content.is_dirty() {
                 drop(content);
                 dirty.push(slot);
-            } else {
+            } else if !slot.is_saving() {
                 self.retire(&slot, &mut content);
                 evicted += 1;
             }
         }
+        if self.is_full() {
+            self.retire_abandoned();
+        }
         (evicted, dirty)
     }
 
-    fn map(&self) -> MutexGuard<'_, LruCache<SystemId, Arc<Slot>>> {
-        // No code that can panic runs under this lock but the map's own.
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    fn oldest_beyond_max(&self) -> Vec<Arc<Slot>> {
+        let maps = self.maps();
+        if maps.known.len() <= self.max {
+            return Vec::new();
+        }
+        maps.known.iter().rev().take(LOOK_MAX).map(|(_, slot)| Arc::clone(slot)).collect()
+    }
+
+    fn retire_abandoned(&self) {
+        let asked: Vec<Arc<Slot>> = self.maps().asked.values().map(Arc::clone).collect();
+        for slot in asked {
+            // Whoever loads it or creates it holds its lock; one that has settled in since is not abandoned.
+            let Some(mut content) = slot.try_lock() else { continue };
+            if matches!(*content, Content::Empty) && self.maps().asked.contains_key(&slot.system) {
+                self.retire(&slot, &mut content);
+            }
+        }
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        // No code that can panic runs under this lock but the maps' own.
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
