@@ -11,7 +11,7 @@ use crate::dist::Dist;
 pub const SCHEMA: &str = "mipro.report/1";
 
 /// A whole run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always [`SCHEMA`].
     pub schema: String,
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 /// Which run this is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// `<UTC time>-<commit>`.
     pub id: String,

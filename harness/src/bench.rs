@@ -176,9 +176,7 @@ fn finish(
         },
         environment,
         rungs,
-        seed_rows: Vec::new(),
-        comparisons: Vec::new(),
-        verdicts: Vec::new(),
+        ..Report::default()
     };
     speedups(&mut report);
     report.seed_rows =

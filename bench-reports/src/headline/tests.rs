@@ -1,6 +1,6 @@
 use super::*;
 use crate::dist::Recorder;
-use crate::schema::{Environment, Loss, Run, SCHEMA, StageReport, Validity};
+use crate::schema::{Loss, SCHEMA, StageReport, Validity};
 
 fn rung(name: &str, overhead_us: u64, llm_us: f64) -> Rung {
     let overhead: Recorder = [overhead_us * 1000; 20].into_iter().collect();
@@ -12,25 +12,7 @@ fn rung(name: &str, overhead_us: u64, llm_us: f64) -> Rung {
 }
 
 fn report(rungs: Vec<Rung>) -> Report {
-    let run = Run {
-        id: String::new(),
-        started_at: String::new(),
-        finished_at: String::new(),
-        commit: String::new(),
-        dirty: false,
-        command: String::new(),
-        seed: 0,
-        interrupted: false,
-    };
-    Report {
-        schema: SCHEMA.to_owned(),
-        run,
-        environment: Environment::default(),
-        rungs,
-        seed_rows: vec![],
-        comparisons: vec![],
-        verdicts: vec![],
-    }
+    Report { schema: SCHEMA.to_owned(), rungs, ..Report::default() }
 }
 
 #[test]

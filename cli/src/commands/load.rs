@@ -27,8 +27,12 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<Code> {
     let screen = Screen { quiet: args.show.quiet };
     let started_us = clock::unix_us();
     let cpu_before = CpuTimes::read();
-    let mut rung =
-        Rung { name: "load".to_owned(), durability: "as the target says".to_owned(), ..Rung::default() };
+    let mut rung = Rung {
+        name: "load".to_owned(),
+        durability: "as the target says".to_owned(),
+        turns_on: "nothing: driven as it is".to_owned(),
+        ..Rung::default()
+    };
     if let Some(url) = &args.url {
         let body = args.body.as_deref().context("--url needs --body")?;
         let body = std::fs::read(body).with_context(|| format!("{} could not be read", body.display()))?;
@@ -113,13 +117,11 @@ fn report(args: &LoadArgs, rung: Rung, started_us: u64, cpu_before: CpuTimes, in
     let mut environment = machine();
     environment.steal_pct = CpuTimes::read().steal_pct_since(cpu_before);
     environment.noise = noise_sentence(load_1m(), environment.cores);
-    for part in [
-        &mut environment.stack,
-        &mut environment.database,
-        &mut environment.object_store,
-        &mut environment.link,
-    ] {
-        "not ours".clone_into(part);
+    "the target's own".clone_into(&mut environment.stack);
+    "its database".clone_into(&mut environment.database);
+    "its object store".clone_into(&mut environment.object_store);
+    for part in [&mut environment.link, &mut environment.llm, &mut environment.dataset] {
+        "as it is".clone_into(part);
     }
     let limit = args.duration.map_or(String::new(), |d: Duration| format!(" -d {}s", d.as_secs_f64()));
     Report {
@@ -136,8 +138,6 @@ fn report(args: &LoadArgs, rung: Rung, started_us: u64, cpu_before: CpuTimes, in
         },
         environment,
         rungs: vec![rung],
-        seed_rows: Vec::new(),
-        comparisons: Vec::new(),
-        verdicts: Vec::new(),
+        ..Report::default()
     }
 }

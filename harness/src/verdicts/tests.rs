@@ -1,29 +1,9 @@
-use mipro_bench_reports::{
-    Accounting, CountSet, Counts, Dist, Environment, Makespan, Run, StageReport, Validity,
-};
+use mipro_bench_reports::{Accounting, CountSet, Counts, Dist, Makespan, StageReport, Validity};
 
 use super::*;
 
 fn report(rungs: Vec<Rung>) -> Report {
-    let run = Run {
-        id: String::new(),
-        started_at: String::new(),
-        finished_at: String::new(),
-        commit: String::new(),
-        dirty: false,
-        command: String::new(),
-        seed: 0,
-        interrupted: false,
-    };
-    Report {
-        schema: mipro_bench_reports::SCHEMA.to_owned(),
-        run,
-        environment: Environment::default(),
-        rungs,
-        seed_rows: Vec::new(),
-        comparisons: Vec::new(),
-        verdicts: Vec::new(),
-    }
+    Report { schema: mipro_bench_reports::SCHEMA.to_owned(), rungs, ..Report::default() }
 }
 
 fn rung(name: &str, overhead_us: f64) -> Rung {
