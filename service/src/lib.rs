@@ -19,6 +19,8 @@ pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod crash;
+pub mod durability;
 pub mod engine;
 pub mod http;
 pub mod log;

@@ -20,8 +20,7 @@ use super::document::Document;
 use super::keeper::Keeper;
 use super::shard::{Answered, Ask, Message, Outgoing, Request, Shard, World};
 use super::{
-    Access, Answer, BoxFuture, Durability, Engine, EngineError, EngineOptions, Executed, Figures, Gate,
-    Question,
+    Access, Answer, BoxFuture, Engine, EngineError, EngineOptions, Executed, Figures, Gate, Level, Question,
 };
 use crate::log::EventLog;
 use crate::system::{Command, NewSystem, SystemId};
@@ -45,7 +44,7 @@ impl ActorEngine {
         let world = Arc::new(World {
             keeper,
             contexts: options.contexts.clone(),
-            durable: log.durable(),
+            durable: log.reached(log.level()).expect("a log gives its own level"),
             log,
             options: options.actor,
             loads: Semaphore::new(STORE_CALLS_MAX),
@@ -163,8 +162,8 @@ impl Engine for ActorEngine {
         })
     }
 
-    fn durability(&self) -> Durability {
-        Durability::Memory
+    fn durability(&self) -> Level {
+        Level::Memory
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {

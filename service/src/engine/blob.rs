@@ -10,8 +10,7 @@ use mipro_telemetry::Ledger;
 use super::document::{Document, Undone};
 use super::keeper::Keeper;
 use super::{
-    Access, Answer, BoxFuture, Durability, Engine, EngineError, EngineOptions, Executed, Figures, Gate,
-    Question,
+    Access, Answer, BoxFuture, Engine, EngineError, EngineOptions, Executed, Figures, Gate, Level, Question,
 };
 use crate::clock::Contexts;
 use crate::system::{Command, NewSystem, SystemId};
@@ -86,8 +85,8 @@ impl Engine for BlobEngine {
         })
     }
 
-    fn durability(&self) -> Durability {
-        Durability::Stored
+    fn durability(&self) -> Level {
+        Level::Stored
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {

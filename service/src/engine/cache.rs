@@ -28,8 +28,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::document::{Document, Undone};
 use super::keeper::{Keeper, SaveError, admit};
 use super::{
-    Access, Answer, BoxFuture, CacheOptions, Durability, Engine, EngineError, EngineOptions, Executed,
-    Figures, Gate, Question, Save,
+    Access, Answer, BoxFuture, CacheOptions, Engine, EngineError, EngineOptions, Executed, Figures, Gate,
+    Level, Question, Save,
 };
 use crate::clock::Contexts;
 use crate::system::{Command, NewSystem, Reply, SystemId};
@@ -355,10 +355,10 @@ impl Engine for CacheEngine {
         })
     }
 
-    fn durability(&self) -> Durability {
+    fn durability(&self) -> Level {
         match self.shared.options.save {
-            Save::Through => Durability::Stored,
-            Save::Back => Durability::Memory,
+            Save::Through => Level::Stored,
+            Save::Back => Level::Memory,
         }
     }
 

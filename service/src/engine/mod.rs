@@ -29,6 +29,7 @@ pub use figures::Figures;
 pub use gate::Gate;
 pub use options::{ActorOptions, CacheOptions, EngineKind, EngineOptions, Save};
 
+pub use crate::durability::Level;
 use crate::log::{EventLog, MemoryLog};
 use crate::store::Stores;
 use crate::system::{Command, NewSystem, OrgId, Reply, SystemId};
@@ -44,26 +45,6 @@ pub enum Access {
     Org(OrgId),
     /// A caller who knows the proxy URL.
     Capability,
-}
-
-/// What a 200 promises; the names of the durability levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Durability {
-    /// The whole state is stored synchronously before the answer.
-    Stored,
-    /// In this process's memory only, until the next save.
-    Memory,
-}
-
-impl Durability {
-    /// The level's name, as in `/health`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Memory => "memory",
-        }
-    }
 }
 
 /// An accepted command: its answer, and what to await before the answer may leave.
@@ -129,7 +110,7 @@ pub trait Engine: Send + Sync {
     ) -> BoxFuture<'a, Result<Answer, EngineError>>;
 
     /// What a 200 promises.
-    fn durability(&self) -> Durability;
+    fn durability(&self) -> Level;
 
     /// Whether the stores answer; for `/readyz`.
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>>;

@@ -1,34 +1,111 @@
-//! The log of the level `memory`: counts, keeps nothing, and calls everything durable at once, since "in memory" is all
-//! that level promises.
+//! The log of the level `memory`: calls everything durable at once, since "in memory" is all that level promises. It
+//! keeps the newest events for those who want to look at them, up to a number of bytes, and no longer than the process.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::{AppendError, Batch, EventLog, Lsn};
+use super::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
 
-/// A log that keeps nothing but its place.
+/// Bytes of events kept, unless told otherwise.
+pub const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// A log that keeps a little.
 #[derive(Debug)]
 pub struct MemoryLog {
+    kept: Mutex<Kept>,
     watermark: watch::Sender<Lsn>,
+    kept_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    newest: Lsn,
+    batches: VecDeque<Owned>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Owned {
+    lsn: Lsn,
+    system: Uuid,
+    epoch: u64,
+    first_seq: u64,
+    count: u32,
+    payload: Box<[u8]>,
+}
+
+impl Owned {
+    fn entry(&self) -> Entry<'_> {
+        let Self { lsn, system, epoch, first_seq, count, ref payload } = *self;
+        Entry { lsn, batch: Batch { system, epoch, first_seq, count, payload } }
+    }
 }
 
 impl Default for MemoryLog {
     fn default() -> Self {
-        Self { watermark: watch::Sender::new(Lsn(0)) }
+        Self::keeping(KEPT_BYTES_MAX)
+    }
+}
+
+impl MemoryLog {
+    /// A log that keeps at most so many bytes of events; the oldest go first.
+    #[must_use]
+    pub fn keeping(kept_bytes_max: usize) -> Self {
+        Self { kept: Mutex::default(), watermark: watch::Sender::new(Lsn(0)), kept_bytes_max }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl EventLog for MemoryLog {
     fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
-        // One lock takes the place and advances the watermark: the two can't be seen apart.
-        let mut taken = Lsn(0);
-        self.watermark.send_modify(|newest| {
-            newest.0 += batch.count as u64;
-            taken = *newest;
-        });
-        Ok(taken)
+        let Batch { system, epoch, first_seq, count, payload } = *batch;
+        let mut kept = self.kept();
+        kept.newest.0 += 1;
+        let lsn = kept.newest;
+        kept.bytes += payload.len();
+        kept.batches.push_back(Owned { lsn, system, epoch, first_seq, count, payload: payload.into() });
+        while kept.bytes > self.kept_bytes_max {
+            let Some(oldest) = kept.batches.pop_front() else { break };
+            kept.bytes -= oldest.payload.len();
+        }
+        // Under the lock, so that place and watermark can't be seen apart.
+        self.watermark.send_replace(lsn);
+        Ok(lsn)
     }
 
-    fn durable(&self) -> watch::Receiver<Lsn> {
-        self.watermark.subscribe()
+    fn level(&self) -> Level {
+        Level::Memory
+    }
+
+    fn reached(&self, level: Level) -> Option<watch::Receiver<Lsn>> {
+        (level == Level::Memory).then(|| self.watermark.subscribe())
+    }
+
+    fn health(&self) -> Health {
+        let kept = self.kept();
+        Health { appended: kept.newest, kept_bytes: kept.bytes as u64, ..Health::default() }
+    }
+
+    fn read(
+        &self,
+        system: Uuid,
+        after_seq: u64,
+        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let kept = self.kept();
+        for owned in kept.batches.iter().filter(|owned| owned.system == system) {
+            let entry = owned.entry();
+            if entry.batch.last_seq() > after_seq && visit(entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Stores that fail on demand and tell what they did, and a small system to drive.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use mipro_service::clock::Contexts;
 use mipro_service::engine::{
     self, Access, Engine, EngineError, EngineKind, EngineOptions, Executed, Question, Save,
 };
-use mipro_service::log::{AppendError, Batch, EventLog, Lsn};
+use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
 use mipro_service::store::{
     self, Blobs, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
 };
@@ -427,14 +428,29 @@ impl EventLog for HandLog {
         if self.full.load(Ordering::SeqCst) {
             return Err(AppendError::Full);
         }
-        let mut bytes = Vec::new();
-        (0..batch.count).for_each(|index| (batch.encode)(index, &mut bytes));
-        assert!(!bytes.is_empty() && batch.first_seq > 0, "{batch:?}");
-        Ok(Lsn(self.appended.fetch_add(batch.count as u64, Ordering::SeqCst) + batch.count as u64))
+        assert!(!batch.payload.is_empty() && batch.count > 0 && batch.first_seq > 0, "{batch:?}");
+        Ok(Lsn(self.appended.fetch_add(1, Ordering::SeqCst) + 1))
     }
 
-    fn durable(&self) -> watch::Receiver<Lsn> {
-        self.durable.subscribe()
+    fn level(&self) -> Level {
+        Level::Memory
+    }
+
+    fn reached(&self, level: Level) -> Option<watch::Receiver<Lsn>> {
+        (level == Level::Memory).then(|| self.durable.subscribe())
+    }
+
+    fn health(&self) -> Health {
+        Health { appended: Lsn(self.appended.load(Ordering::SeqCst)), ..Health::default() }
+    }
+
+    fn read(
+        &self,
+        _system: Uuid,
+        _after_seq: u64,
+        _visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        Ok(())
     }
 }
 

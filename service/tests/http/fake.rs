@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{
-    Access, Answer, BoxFuture, Durability, Engine, EngineError, Executed, Gate, Question,
+    Access, Answer, BoxFuture, Engine, EngineError, Executed, Gate, Level, Question,
 };
 use mipro_service::log::Lsn;
 use mipro_service::system::{
@@ -130,8 +130,8 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn durability(&self) -> Durability {
-        Durability::Memory
+    fn durability(&self) -> Level {
+        Level::Memory
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {

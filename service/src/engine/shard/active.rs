@@ -57,12 +57,11 @@ impl Active {
         let system = self.document.state.system_id;
         let mut appended = Ok(self.lsn);
         let keep = |events: &[Recorded]| {
-            let encode = |index: usize, out: &mut Vec<u8>| {
-                // Writing to memory can't fail, and events are plain data.
-                serde_json::to_writer(out, &events[index]).expect("an event has a JSON form");
-            };
+            // Events are plain data, and one command makes few.
+            let payload = serde_json::to_vec(events).expect("an event has a JSON form");
             let first_seq = events.first().map_or(0, |first| first.seq);
-            let batch = Batch { system, first_seq, count: events.len(), encode: &encode };
+            let count = u32::try_from(events.len()).expect("one command makes few events");
+            let batch = Batch { system, epoch: 1, first_seq, count, payload: &payload };
             appended = ledger.time(Stage::LogAppend, || world.log.append(&batch));
             appended.map(drop).map_err(drop)
         };
