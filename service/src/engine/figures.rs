@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::keeper::SaveError;
+use crate::snapshot::SaveError;
 
 /// An engine's counters and gauges, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
