@@ -42,19 +42,30 @@ pub struct Unpacked {
 
 /// Stand-in.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct FormatError(pub String);
+pub enum FormatError {
+    /// Stand-in.
+    #[error("start a newer build")]
+    Newer {
+        /// Stand-in.
+        found: u32,
+    },
+    /// Stand-in.
+    #[error("{0}")]
+    Damaged(String),
+}
 
 /// Stand-in.
-#[must_use]
-pub fn pack(state: &State, epoch: u64) -> Packed {
+///
+/// # Errors
+/// None.
+pub fn pack(state: &State, epoch: u64) -> Result<Packed, FormatError> {
     let raw = serde_json::to_vec(state).unwrap_or_default();
     let mut bytes = format!("mipro.snap {epoch:016x}").into_bytes();
     bytes.extend(&raw);
     let inner = *blake3::hash(&bytes).as_bytes();
     bytes.extend(inner);
     let checksum = *blake3::hash(&bytes).as_bytes();
-    Packed { checksum, seq: state.version, epoch, raw_bytes: raw.len() as u64, bytes: bytes.into() }
+    Ok(Packed { checksum, seq: state.version, epoch, raw_bytes: raw.len() as u64, bytes: bytes.into() })
 }
 
 /// Stand-in.
@@ -62,7 +73,7 @@ pub fn pack(state: &State, epoch: u64) -> Packed {
 /// # Errors
 /// It is no such thing.
 pub fn unpack(bytes: &[u8], expected: &Expected) -> Result<Unpacked, FormatError> {
-    let bad = |what: &str| FormatError(what.to_owned());
+    let bad = |what: &str| FormatError::Damaged(what.to_owned());
     if expected.bytes.is_some_and(|n| n != bytes.len() as u64)
         || expected.checksum.is_some_and(|c| c != *blake3::hash(bytes).as_bytes())
     {
