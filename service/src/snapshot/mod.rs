@@ -1,0 +1,3 @@
+//! Snapshots: a system's state in the object store.
+
+pub mod format;
