@@ -219,11 +219,11 @@ async fn a_damaged_object_is_named_by_its_hash_and_never_by_its_key() {
             }
         };
         let good = rig.stores().blobs.get(&key, &ledger).await.unwrap();
-        let newer = String::from_utf8(good.to_vec()).unwrap().replacen("\"schema\":1", "\"schema\":2", 1);
+        let newer = String::from_utf8(good.to_vec()).unwrap().replacen("\"schema\":2", "\"schema\":3", 1);
         let cut = good[..good.len() / 2].to_vec();
         let other = json!({ "schema": 1 }).to_string().into_bytes();
         for (bytes, says) in
-            [(cut, "no valid document"), (newer.into_bytes(), "schema 2"), (other, "no valid document")]
+            [(cut, "no valid document"), (newer.into_bytes(), "schema 3"), (other, "no valid document")]
         {
             put(bytes).await;
             let error = run(&*rig.engine(&options), new.system_id, report("x", 1.0)).await.unwrap_err();
