@@ -1,8 +1,10 @@
 //! The event log: where events go before their effects are shown. It knows opaque bytes, not systems' meaning.
 //!
 //! The promise of every log, in its own words on [`EventLog`]. [`mem`] keeps a little and promises nothing beyond the
-//! process; a log of files with group commit comes beside it.
+//! process; a log of files with group commit comes beside it, on a [`disk`] that may be a
+//! simulated one.
 
+pub mod disk;
 pub mod mem;
 
 use std::ops::ControlFlow;
