@@ -1,4 +1,4 @@
-//! What is stored of a system: `{"schema":1,"state":{…},"events":[…]}`, one JSON document, all history inside.
+//! What is stored of a system: `{"schema":2,"state":{…},"events":[…]}`, one JSON document, all history inside.
 //!
 //! Key: `systems/<system id>/state-<version, 20 digits>.json`, where the version is the newest event's number. Written once,
 //! never changed (but by the engine `blob`, which is faithful to the original and may overwrite).
@@ -14,11 +14,13 @@ use serde_json::Value;
 
 use super::{EngineError, Question};
 use crate::system::{
-    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, execute, found, view,
+    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, apply, decide, found,
+    record, view,
 };
 
-/// The newest schema this build reads and the one it writes.
-pub const SCHEMA: u32 = 1;
+/// The newest schema this build reads and the one it writes. Schema 1 held rollouts under their ids, with more detail; it is
+/// still read.
+pub const SCHEMA: u32 = 2;
 
 /// Events of a history that are copied when it is cloned; older ones are shared.
 const TAIL_MAX: usize = 256;
@@ -30,6 +32,8 @@ pub struct Document {
     pub state: State,
     /// Every event so far.
     pub history: History,
+    /// The fencing epoch under which it is saved: part of its row, not of the stored document.
+    pub epoch: u64,
 }
 
 /// Every event so far, in order. Grows for ever: the fault that a later rung mends.
@@ -120,11 +124,11 @@ impl Document {
     #[must_use]
     pub fn found(new: &NewSystem, context: &Context) -> (Self, Reply) {
         let (state, events, reply) = found(new, context);
-        (Self { state, history: events.into() }, reply)
+        (Self { state, history: events.into(), epoch: 0 }, reply)
     }
 
-    /// Runs a command; the policy's work is clocked in `ledger`. `keep` sees the events before they join the history, and
-    /// its error poisons the document, whose state has them already.
+    /// Runs a command; the policy's work is clocked in `ledger`. `keep` sees the events before they are applied. Its error
+    /// leaves the document as it was and is told as [`Undone::Poisoned`]: whoever can't keep events starts over.
     pub(crate) fn execute(
         &mut self,
         command: &Command,
@@ -132,16 +136,19 @@ impl Document {
         ledger: &Ledger,
         keep: impl FnOnce(&[Recorded]) -> Result<(), ()>,
     ) -> Result<Done, Undone> {
-        let run = || execute(&mut self.state, command, context, &mut LedgerProbe(ledger));
-        // Whoever gets `Poisoned` drops the document, so that nobody sees what the panic left behind.
-        let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|_| Undone::Poisoned)?;
-        let (events, reply) = outcome.map_err(Undone::Refused)?;
+        let mut probe = LedgerProbe(ledger);
+        // Whoever gets `Poisoned` drops the document, so that nobody sees what a panic left behind.
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(&self.state, command, context, &mut probe)));
+        let decision = decided.map_err(|_| Undone::Poisoned)?.map_err(Undone::Refused)?;
+        let events = record(&self.state, decision.events, context);
         let count = events.len() as u64;
         if count > 0 {
             keep(&events).map_err(|()| Undone::Poisoned)?;
+            let fold = || events.iter().for_each(|event| apply(&mut self.state, event, &mut probe));
+            catch_unwind(AssertUnwindSafe(fold)).map_err(|_| Undone::Poisoned)?;
             self.history.extend(events);
         }
-        Ok(Done { reply, events: count })
+        Ok(Done { reply: decision.reply, events: count })
     }
 
     /// Answers a question.
@@ -178,16 +185,17 @@ impl Document {
             Ok(stored) => Some(stored.schema),
             Err(_) => serde_json::from_slice::<Head>(bytes).ok().map(|head| head.schema),
         };
-        if let Some(schema) = schema.filter(|schema| *schema != SCHEMA) {
-            let problem =
-                format!("it has schema {schema}, this build reads schema {SCHEMA}: start a newer build");
+        if let Some(schema) = schema.filter(|schema| !(1..=SCHEMA).contains(schema)) {
+            let problem = format!(
+                "it has schema {schema}, this build reads schemas 1 to {SCHEMA}: start a newer build"
+            );
             return Err(corrupt(key, problem));
         }
         // The parser's own text may quote what it read.
         let stored = stored.map_err(|e| {
             corrupt(key, format!("no valid document at line {}, column {}", e.line(), e.column()))
         })?;
-        let document = Self { state: stored.state, history: stored.events.into() };
+        let document = Self { state: stored.state, history: stored.events.into(), epoch: 0 };
         if document.state.system_id != system {
             return Err(corrupt(key, "it is another system's state".to_owned()));
         }
@@ -228,7 +236,7 @@ pub(crate) fn corrupt(key: &str, problem: String) -> EngineError {
 }
 
 /// Clocks the policy in a request's ledger.
-struct LedgerProbe<'a>(&'a Ledger);
+pub(crate) struct LedgerProbe<'a>(pub(crate) &'a Ledger);
 
 impl Probe for LedgerProbe<'_> {
     fn suggest<R>(&mut self, work: impl FnOnce() -> R) -> R {
