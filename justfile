@@ -31,3 +31,7 @@ deny:
 # What CI runs, on this machine.
 ci:
     bash .ci/run
+
+# Kills the service again and again, at every crash point and at random, and holds what clients were told against what is there.
+kill ROUNDS="500":
+    MIPRO_KILL_ROUNDS={{ROUNDS}} cargo test -p mipro-cli --test it -- kill::nothing --nocapture --test-threads=1

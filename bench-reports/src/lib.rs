@@ -9,6 +9,7 @@ mod format;
 mod headline;
 pub mod html;
 pub mod json;
+mod losses;
 pub mod schema;
 pub mod seed_table;
 pub mod text;

@@ -84,6 +84,9 @@ pub struct Environment {
     /// Where the rollouts' queries come from.
     #[serde(default)]
     pub dataset: String,
+    /// The type of the file system that the services' logs are on; in memory (`tmpfs`) a sync costs nothing.
+    #[serde(default)]
+    pub log_filesystem: String,
 }
 
 /// One rung of the ladder.
@@ -302,9 +305,9 @@ pub struct ProcessReport {
 /// What was lost on a kill.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
-    /// SIGKILL under load.
+    /// SIGKILL while clients call.
     pub process_killed: Option<LossCount>,
-    /// The data directory deleted.
+    /// The same, and the service's data directory deleted; database and object store are elsewhere.
     pub host_gone: Option<LossCount>,
     /// Rewards acknowledged and not found, when many status calls (`acknowledged` of them answered) raced on one system without any kill.
     #[serde(default)]

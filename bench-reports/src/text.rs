@@ -133,9 +133,14 @@ impl Page {
         } else {
             format!("; dataset {}", environment.dataset)
         };
+        let logs = if environment.log_filesystem.is_empty() {
+            String::new()
+        } else {
+            format!("; logs on {}", environment.log_filesystem)
+        };
         self.paragraph(
             &format!(
-                "stack {}: {}, {}; link {}; LLM {}{dataset}",
+                "stack {}: {}, {}; link {}; LLM {}{dataset}{logs}",
                 environment.stack,
                 environment.database,
                 environment.object_store,

@@ -1,6 +1,6 @@
 //! What stays up from rung to rung, and how a rung's service and load are set up on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mipro_loadgen::StatusStyle;
@@ -49,9 +49,13 @@ impl Bed<'_> {
         };
         let Some(text) = service_config::text(plan, places) else { return Ok(None) };
         let config = roles::write_config(self.dir, plan.name.name(), &text)?;
-        let data_dir = self.dir.join("data");
         let env = self.service_env();
-        roles::service(self.fleet, &self.options.exe, &config, &data_dir, &env).await.map(Some)
+        roles::service(self.fleet, &self.options.exe, &config, &self.data_dir(plan), &env).await.map(Some)
+    }
+
+    /// What is on the host of a rung's service: its log, and nothing of the stack's.
+    pub(crate) fn data_dir(&self, plan: &RungPlan) -> PathBuf {
+        self.dir.join("data").join(plan.name.name())
     }
 
     /// How the load generator is to drive this rung, without a number of rollouts yet.

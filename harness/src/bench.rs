@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::bed::Bed;
-use crate::environment::{CpuTimes, Revision, load_1m, machine, noise_sentence};
+use crate::environment::{CpuTimes, Revision, filesystem_of, load_1m, machine, noise_sentence};
 use crate::options::{BenchOptions, Error, STOP_DEADLINE};
 use crate::rung::measure;
 use crate::service_config::{self, Places};
@@ -84,7 +84,8 @@ async fn with_fleet(
         let progress = watcher.rung(name.name(), index, options.rungs.len());
         measured.push(Box::pin(measure(&bed, &name.plan(), progress, cancel)).await?);
     }
-    let environment = environment(options, &stack, CpuTimes::read().steal_pct_since(cpu_before));
+    let steal_pct = CpuTimes::read().steal_pct_since(cpu_before);
+    let environment = environment(options, &stack, steal_pct, filesystem_of(scratch));
     let config = configurations(options, &stack, &roles::llm_base(&mock.url));
     let report = finish(options, environment, started_us, measured, cancel.is_cancelled());
     Ok(Finished { report, config })
@@ -119,10 +120,11 @@ async fn start_stack(options: &BenchOptions, scratch: &Path, fleet: &Fleet) -> R
     Ok(Stack::start(plan, &options.exe, scratch, &options.link, options.seed, fleet).await?)
 }
 
-fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64) -> Environment {
+fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64, log_filesystem: String) -> Environment {
     let machine = machine();
     Environment {
         steal_pct,
+        log_filesystem,
         noise: noise_sentence(load_1m(), machine.cores),
         stack: stack.kind().to_string(),
         database: stack.database_version().to_owned(),

@@ -1,6 +1,6 @@
 //! The machine a run was made on, read from /proc and friends; what can't be read is said to be unknown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mipro_bench_reports::Environment;
@@ -63,6 +63,34 @@ fn field(text: &str, key: &str, separator: char) -> Option<String> {
 fn memory_bytes(meminfo: &str) -> u64 {
     let kib = field(meminfo, "MemTotal", ':').and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// The type of the file system that `path` is on (`ext4`, `tmpfs`, …), or `unknown`.
+#[must_use]
+pub fn filesystem_of(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    filesystem(&mounts, &path).unwrap_or("unknown").to_owned()
+}
+
+/// The type of the innermost mount over `path`; of two on one place the later one, which hides the other.
+fn filesystem<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
+    let over = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind) = (Path::new(words.next()?), words.next()?);
+        path.starts_with(place).then(|| (place.components().count(), kind))
+    });
+    over.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
+}
+
+/// A directory for a run's data, on a disk where there is a choice: in memory, a log syncs for nothing, and its figures would
+/// flatter.
+#[must_use]
+pub fn scratch_parent() -> PathBuf {
+    let first = std::env::temp_dir();
+    let in_memory = |dir: &Path| matches!(filesystem_of(dir).as_str(), "tmpfs" | "ramfs");
+    let on_disk = PathBuf::from("/var/tmp");
+    if in_memory(&first) && on_disk.is_dir() && !in_memory(&on_disk) { on_disk } else { first }
 }
 
 /// How noisy the machine was, in a few words, besides the stolen time that stands beside it.

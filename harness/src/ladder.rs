@@ -13,6 +13,23 @@ pub enum Keeping {
     WriteThrough,
     /// Cached, saved behind.
     WriteBack,
+    /// Shard actors behind an event log on disk; whole states saved behind, history inside.
+    Logged,
+    /// The same with bounded snapshots: history stays in the log and its archive.
+    Bounded,
+}
+
+impl Keeping {
+    /// The durability level that the service says it has when it keeps state so.
+    #[must_use]
+    pub const fn durability(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Blob | Self::WriteThrough => "stored",
+            Self::WriteBack => "memory",
+            Self::Logged | Self::Bounded => "disk",
+        }
+    }
 }
 
 /// Which link stands between the service and its stores.
@@ -70,6 +87,8 @@ rungs! {
     Pooled => "pooled",
     WriteThrough => "write-through",
     WriteBack => "write-back",
+    Logged => "logged",
+    Bounded => "bounded",
     OneCall => "one-call",
     Parallel => "parallel",
     SameRegion => "same-region",
@@ -114,11 +133,25 @@ impl RungName {
                 keeping: Keeping::WriteBack,
                 ..Self::WriteThrough.plan_as(self)
             },
+            Self::Logged => RungPlan {
+                title: "an event log on disk: durable again, and still no store on the way",
+                turns_on: "shard actors (single writer), event log with group commit, output gate; still the whole state, \
+                           history inside, saved behind as JSON",
+                keeping: Keeping::Logged,
+                ..Self::WriteBack.plan_as(self)
+            },
+            Self::Bounded => RungPlan {
+                title: "snapshots whose size does not grow with the history",
+                turns_on: "history out of the hot state (it stays in the log and its archive); binary snapshots, compressed and \
+                           checksummed",
+                keeping: Keeping::Bounded,
+                ..Self::Logged.plan_as(self)
+            },
             Self::OneCall => RungPlan {
                 title: "reward and done in one call",
                 turns_on: "reward_done",
                 one_call: true,
-                ..Self::WriteBack.plan_as(self)
+                ..Self::Bounded.plan_as(self)
             },
             Self::Parallel => RungPlan {
                 title: "ten rollouts of one system in flight",

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ladder`] (which rungs there are), [`options`] (what a run is told), [`mod@bench`] (a run from start to
 //! finish), `bed` (what stays up), `rung` (one rung), then the helpers: `roles` (child processes), `service_config`, `meter`,
-//! `growth`, `loss`, `environment`, `verdicts`.
+//! `growth`, `service_client`, `loss`, `environment`, `verdicts`.
 //!
 //! The service, the mock LLM and the task app are met over HTTP, as child processes of the same binary: nothing here
 //! depends on their code, so a rung measures what a user would run.
@@ -17,6 +17,7 @@ mod meter;
 pub mod options;
 mod roles;
 mod rung;
+mod service_client;
 mod service_config;
 pub mod verdicts;
 

@@ -1,4 +1,4 @@
-//! Readings before and after a rung: what went over the wire, and what each process used.
+//! Readings before and after a rung: what went over the wire, how often the log was synced, and what each process used.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use mipro_testbed::stack::WireCounts;
 use crate::bed::Bed;
 use crate::options::Error;
 use crate::roles::Server;
+use crate::service_client::ServiceClient;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Processes(pub(crate) BTreeMap<String, ProcessReport>);
@@ -28,11 +29,25 @@ impl Processes {
 pub(crate) struct Meter {
     pub(crate) wire: WireCounts,
     pub(crate) processes: Processes,
+    /// Since the service's start.
+    pub(crate) log_syncs: u64,
 }
 
 impl Meter {
     pub(crate) async fn read(bed: &Bed<'_>, service: Option<&Server>) -> Result<Self, Error> {
-        Ok(Self { wire: bed.stack.wire_counts().await?, processes: Self::processes(bed, service) })
+        Ok(Self {
+            wire: bed.stack.wire_counts().await?,
+            processes: Self::processes(bed, service),
+            log_syncs: Self::log_syncs(service).await?,
+        })
+    }
+
+    /// To be read while the service runs; 0 without one.
+    pub(crate) async fn log_syncs(service: Option<&Server>) -> Result<u64, Error> {
+        match service {
+            Some(service) => ServiceClient::new(&service.url)?.log_syncs().await,
+            None => Ok(0),
+        }
     }
 
     pub(crate) fn processes(bed: &Bed<'_>, service: Option<&Server>) -> Processes {

@@ -56,7 +56,7 @@ pub struct BenchOptions {
     pub timeout: Duration,
     /// How long an interrupted run waits for rollouts in flight.
     pub drain: Duration,
-    /// Measure what is lost: concurrent calls, and a SIGKILL.
+    /// Measure what is lost: to concurrent calls, to a SIGKILL, and with the host.
     pub loss: bool,
     /// The command line, for the report.
     pub command: String,
@@ -106,6 +106,14 @@ pub enum Error {
     #[error("{path} could not be written")]
     Write {
         /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A rung's data directory could not be deleted.
+    #[error("{path} could not be deleted")]
+    Remove {
+        /// Which directory.
         path: PathBuf,
         /// Why.
         source: std::io::Error,

@@ -18,6 +18,7 @@ use crate::bed::Bed;
 use crate::ladder::{RungLink, RungPlan};
 use crate::meter::{Meter, Processes};
 use crate::options::{Error, STOP_DEADLINE};
+use crate::service_client::ServiceClient;
 use crate::{growth, loss};
 
 /// Measures one rung. Cancelling `cancel` ends it early, with what there is.
@@ -49,17 +50,22 @@ pub(crate) async fn measure(
     let began = clock::now();
     let outcome = mipro_loadgen::run(load.clone(), progress, cancel.clone()).await.map_err(failed)?;
     let used = Meter::processes(bed, service.as_ref()).since(&before.processes);
+    let log_syncs = Meter::log_syncs(service.as_ref()).await?.saturating_sub(before.log_syncs);
     let database = DatabaseReport { server_execution_us: bed.stack.server_execution_us().await? };
 
     let mut rung = filled(plan, &outcome, used, database);
     rung.started_seconds = began.saturating_duration_since(bed.started).as_secs_f64();
     if let Some(service) = &service {
+        let level = ServiceClient::new(&service.url)?.durability().await?;
+        if level != rung.durability {
+            doubt(&mut rung, format!("the service says that its durability is {level}"));
+        }
         if !bed.fleet.stop(&service.child, STOP_DEADLINE).await.is_clean() {
             let reason = "the service did not stop cleanly, so what it had not saved may be lost";
             doubt(&mut rung, reason.to_owned());
         }
         let total = bed.stack.wire_counts().await?.since(&before.wire);
-        background(&mut rung, plan, &total);
+        background(&mut rung, plan, &total, log_syncs);
         if bed.options.loss && !cancel.is_cancelled() {
             rung.loss = loss::measure(bed, plan).await?;
         }
@@ -89,22 +95,13 @@ fn filled(plan: &RungPlan, outcome: &Outcome, used: Processes, database: Databas
         name: plan.name.name().to_owned(),
         title: plan.title.to_owned(),
         turns_on: plan.turns_on.to_owned(),
-        durability: durability(plan).to_owned(),
+        durability: plan.keeping.durability().to_owned(),
         database,
         process: used.0,
         ..Rung::default()
     };
     outcome.fill(&mut rung);
     rung
-}
-
-fn durability(plan: &RungPlan) -> &'static str {
-    use crate::ladder::Keeping;
-    match plan.keeping {
-        Keeping::None => "none",
-        Keeping::Blob | Keeping::WriteThrough => "stored",
-        Keeping::WriteBack => "memory",
-    }
 }
 
 fn doubt(rung: &mut Rung, reason: String) {
@@ -115,7 +112,7 @@ fn doubt(rung: &mut Rung, reason: String) {
 /// What the wire saw, less what callers waited for, per rollout that succeeded, as the critical counts are. A negative rest
 /// means that the service claimed more than happened: the figures disagree and the rung is not valid. What failed and
 /// unfinished rollouts asked for left no books and so ends up in the background.
-fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts) {
+fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts, log_syncs: u64) {
     if rung.accounting.ok == 0 {
         return;
     }
@@ -148,7 +145,7 @@ fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts) {
         s3_put: rest(total.s3_put, critical.s3_put),
         s3_bytes: rest(total.s3_bytes, critical.s3_bytes),
         llm_calls: 0.0,
-        log_syncs: 0.0,
+        log_syncs: log_syncs as f64 / rollouts,
     };
 }
 

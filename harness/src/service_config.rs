@@ -13,12 +13,16 @@ const SAVE_DELAY_MS_MAX: u32 = 30_000;
 struct File<'a> {
     listen: &'a str,
     engine: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<&'a str>,
     server_timing: bool,
     upstream: &'a str,
     database: Database<'a>,
     blobs: Blobs<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<Cache<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Snapshot<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,6 +44,11 @@ struct Cache<'a> {
     save_delay_ms_max: u32,
 }
 
+#[derive(Debug, Serialize)]
+struct Snapshot<'a> {
+    format: &'a str,
+}
+
 /// Where the service finds what it needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places<'a> {
@@ -53,11 +62,13 @@ pub(crate) struct Places<'a> {
 
 /// The TOML text for `plan`; `None` for a rung without a service.
 pub(crate) fn text(plan: &RungPlan, places: Places<'_>) -> Option<String> {
-    let (engine, save) = match plan.keeping {
+    let (engine, save, format) = match plan.keeping {
         Keeping::None => return None,
-        Keeping::Blob => ("blob", None),
-        Keeping::WriteThrough => ("cache", Some("through")),
-        Keeping::WriteBack => ("cache", Some("back")),
+        Keeping::Blob => ("blob", None, None),
+        Keeping::WriteThrough => ("cache", Some("through"), None),
+        Keeping::WriteBack => ("cache", Some("back"), None),
+        Keeping::Logged => ("actor", None, Some("json")),
+        Keeping::Bounded => ("actor", None, Some("binary")),
     };
     let cache = save.map(|save| Cache {
         save,
@@ -67,11 +78,14 @@ pub(crate) fn text(plan: &RungPlan, places: Places<'_>) -> Option<String> {
     let file = File {
         listen: "127.0.0.1:0",
         engine,
+        // The other engines have one level only.
+        durability: format.map(|_| plan.keeping.durability()),
         server_timing: true,
         upstream: places.upstream,
         database: Database { url: places.database_url, pool: plan.pooled },
         blobs: Blobs { url: places.blobs_url, keep_alive: plan.pooled },
         cache,
+        snapshot: format.map(|format| Snapshot { format }),
     };
     Some(toml::to_string(&file).expect("plain strings, numbers and flags are TOML"))
 }

@@ -1,7 +1,7 @@
 //! What a finished run shows or fails to show, as checks anybody can read in the report. They judge figures already in the
 //! report and nothing else; `bench` prints them and, without thresholds, fails on none but the accounting.
 
-use mipro_bench_reports::{OperationReport, Report, Rung, SeedRow, Verdict};
+use mipro_bench_reports::{LossCount, OperationReport, Report, Rung, SeedRow, Verdict};
 
 /// Largest share of the service's own time that no stage may leave unclaimed in the rungs that talk to the stores.
 pub const OTHER_SHARE_MAX: f64 = 0.10;
@@ -16,7 +16,7 @@ const PASS: &str = "pass";
 const FAIL: &str = "fail";
 const INCONCLUSIVE: &str = "inconclusive";
 
-const FROM_WRITE_BACK: [&str; 4] = ["write-back", "one-call", "parallel", "same-region"];
+const FROM_WRITE_BACK: [&str; 6] = ["write-back", "logged", "bounded", "one-call", "parallel", "same-region"];
 const WAITS_FOR_STORES: [&str; 3] = ["blob", "pooled", "write-through"];
 
 /// Every check that this report has the figures for.
@@ -33,6 +33,8 @@ pub fn all(report: &Report) -> Vec<Verdict> {
         if FROM_WRITE_BACK.contains(&rung.name.as_str()) {
             verdicts.push(nothing_on_the_critical_path(rung));
         }
+        verdicts.extend(killed(rung));
+        verdicts.extend(host_gone(rung));
         verdicts.extend(makespan(report, rung));
     }
     verdicts.extend(speedup(report));
@@ -133,6 +135,35 @@ fn nothing_on_the_critical_path(rung: &Rung) -> Verdict {
         c.db_round_trips
     );
     on_books(rung, format!("{}: no store on the critical path", rung.name), holds, detail)
+}
+
+/// What SIGKILL under load may cost: nothing, but for the rung that says so. That one shows that the trial can lose at all.
+fn killed(rung: &Rung) -> Option<Verdict> {
+    let count = rung.loss.as_ref()?.process_killed?;
+    let detail = format!("{} of {} acknowledged rewards lost", count.lost, count.acknowledged);
+    if rung.durability == "memory" {
+        let name = format!("{}: loses what it had not saved when killed, as it says", rung.name);
+        let outcome = if count.lost > 0 { PASS } else { INCONCLUSIVE };
+        return Some(Verdict { name, outcome: outcome.to_owned(), detail });
+    }
+    Some(none_lost(format!("{}: nothing lost when killed under load", rung.name), count, detail))
+}
+
+/// Rungs that store before they answer lose nothing with the host; of the others the report says what they lose.
+fn host_gone(rung: &Rung) -> Option<Verdict> {
+    let count = rung.loss.as_ref()?.host_gone.filter(|_| rung.durability == "stored")?;
+    let detail = format!("{} of {} acknowledged rewards lost", count.lost, count.acknowledged);
+    Some(none_lost(format!("{}: nothing lost with the host", rung.name), count, detail))
+}
+
+/// Nothing lost of nothing acknowledged shows nothing.
+fn none_lost(name: String, count: LossCount, detail: String) -> Verdict {
+    let outcome = match count {
+        LossCount { acknowledged: 0, .. } => INCONCLUSIVE,
+        LossCount { lost: 0, .. } => PASS,
+        _ => FAIL,
+    };
+    Verdict { name, outcome: outcome.to_owned(), detail }
 }
 
 fn named<'a>(report: &'a Report, name: &str) -> Option<&'a Rung> {

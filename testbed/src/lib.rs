@@ -2,8 +2,10 @@
 //!
 //! Reading order: [`process`] (how a child is started, watched and never left behind), [`postgres`] (a cluster that
 //! lives as long as its keeper), [`s3`] (our own small server), [`link`] (latency, bandwidth and counts on a wire),
-//! [`stack`] (which of them a run needs, and where the service finds them).
+//! [`stack`] (which of them a run needs, and where the service finds them), [`history`] (whether what clients were told is what
+//! is there).
 
+pub mod history;
 mod httpd;
 pub mod link;
 pub mod postgres;

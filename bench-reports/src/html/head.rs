@@ -131,6 +131,7 @@ fn fingerprint(page: &mut Html, report: &Report) {
         ("Link", environment.link.clone()),
         ("LLM", environment.llm.clone()),
         ("Data set", environment.dataset.clone()),
+        ("Logs on", environment.log_filesystem.clone()),
         (
             "Machine",
             format!(

@@ -3,6 +3,7 @@
 use super::markup::{Cell, Column, Esc, Html, Table};
 use super::svg::{Scale, axis, grid};
 use crate::format::{bytes, ms, per_rollout, thousands, times};
+use crate::losses::losses;
 use crate::schema::{LossCount, Report, Rung};
 use crate::view;
 
@@ -50,6 +51,9 @@ pub(super) fn render(page: &mut Html, report: &Report) {
         ]);
     }
     table.render(page);
+    if let Some(losses) = losses(report) {
+        page.put(format_args!("<p class=\"note\">{}</p>\n", Esc(&losses)));
+    }
     page.end_section();
 }
 
@@ -86,7 +90,7 @@ pub(super) fn counts(page: &mut Html, report: &Report) {
         "counts",
         "Requests and losses",
         "Per rollout, after warm-up. Waited: a caller waited for it. Behind: in the background. Lost: acknowledged rewards not found \
-         again after the process was killed, after the host was gone, and after hundreds of status calls raced on one system.",
+         again after the process was killed under load, after the host was gone, and after hundreds of status calls raced on one system.",
     );
     let columns = [
         Column::text("Rung"),
@@ -98,6 +102,7 @@ pub(super) fn counts(page: &mut Html, report: &Report) {
         Column::number("GET + PUT behind"),
         Column::number("S3 bytes").hint("Both ways, waited and behind together"),
         Column::number("LLM calls"),
+        Column::number("Log syncs").hint("In the background; one serves all that waits"),
         Column::number("Lost: killed"),
         Column::number("host gone"),
         Column::number("racing"),
@@ -120,6 +125,7 @@ pub(super) fn counts(page: &mut Html, report: &Report) {
             count(view::s3_requests(behind)),
             Cell::figure(&bytes(waited.s3_bytes + behind.s3_bytes), waited.s3_bytes + behind.s3_bytes),
             count(waited.llm_calls + behind.llm_calls),
+            count(waited.log_syncs + behind.log_syncs),
             lost(loss.process_killed),
             lost(loss.host_gone),
             lost(loss.concurrent_calls),

@@ -5,6 +5,7 @@ use super::{Page, Tone};
 use crate::format::{
     NOTHING, bytes, ms, ms_or_nothing, per_rollout, percent, thousands, three_digits, times,
 };
+use crate::losses::losses;
 use crate::schema::{Report, Rung};
 use crate::seed_table::{SEED_DATABASE_SAYS_MS, caveat};
 use crate::view::{self, Attribution, GROUPS};
@@ -59,6 +60,9 @@ impl Page {
             ),
             Tone::Dim,
         );
+        if let Some(losses) = losses(report) {
+            self.paragraph(&losses, Tone::Plain);
+        }
     }
 
     pub(super) fn turns_on(&mut self, report: &Report) {
@@ -89,6 +93,7 @@ impl Page {
             ("S3 requests", Right),
             ("S3 bytes", Right),
             ("LLM calls", Right),
+            ("log syncs", Right),
             ("lost: killed", Right),
             ("host gone", Right),
             ("calls at once", Right),
@@ -104,6 +109,7 @@ impl Page {
                 pair(view::s3_requests(critical), view::s3_requests(background)).into(),
                 bytes(critical.s3_bytes + background.s3_bytes).into(),
                 per_rollout(critical.llm_calls + background.llm_calls).into(),
+                per_rollout(critical.log_syncs + background.log_syncs).into(),
                 lost_cell(loss.process_killed),
                 lost_cell(loss.host_gone),
                 lost_cell(loss.concurrent_calls),

@@ -157,7 +157,7 @@ fn a_rung_not_to_be_believed_is_marked() {
     report.rungs[2].validity = Validity { ok: false, reasons: vec!["client CPU 93 %".to_owned()] };
     let html = render(&report);
     assert!(html.contains("invalid: see Accounting") && html.contains("invalid: client CPU 93 %"));
-    assert!(html.contains("<strong>7 of 8</strong>"));
+    assert!(html.contains("<strong>9 of 10</strong>"));
 }
 
 #[test]

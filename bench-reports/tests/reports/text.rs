@@ -18,27 +18,35 @@ fn uncolored(text: &str) -> String {
 #[expect(clippy::too_many_lines, reason = "the page is as long as it is")]
 fn the_whole_page() {
     insta::assert_snapshot!(render(&fixture::report(), Style::default()), @"
-    The service added 2,376 ms to a rollout before (blob) and 0.385 ms after (same-region), 6,171× less; a kill lost 0 of 60 acknowledged rewards before and 49 of 60 acknowledged rewards after; the LLM's part did not change (2,037 ms and 2,041 ms).
+    The service added 2,376 ms to a rollout before (blob) and 2.26 ms after (same-region), 1,050× less; a kill lost 0 of 60 acknowledged rewards before and 0 of 60 acknowledged rewards after; the LLM's part did not change (2,037 ms and 2,041 ms).
 
-    run 20260302T101502Z-3f1c2ab, commit 3f1c2ab, seed 42, 8 rungs: bench --rungs all --link cross-region --llm seed --stack
-    auto
+    run 20260302T101502Z-3f1c2ab, commit 3f1c2ab, seed 42, 10 rungs: bench --rungs all --link cross-region --llm seed
+    --stack auto
     Example CPU 9000 @ 2.60GHz, 2 cores, 8.00 GiB, Debian GNU/Linux 12, kernel 6.1.0, 1.3 % of CPU time stolen. A 10 ms
     sleep overslept by 0.2 ms at p50 and 1.9 ms at p99.
     stack native: PostgreSQL 15.8, mipro testbed S3 0.1.0; link cross-region (DB RTT 70 ms, S3 100 ms, up 10 Mbit/s; fitted
-    to the seed's table); LLM seed (1,300–2,800 ms, clipped lognormal); dataset built-in (77 intents)
+    to the seed's table); LLM seed (1,300–2,800 ms, clipped lognormal); dataset built-in (77 intents); logs on ext4
 
     Ladder  ms per rollout; rollout and overhead are p50, stages are exclusive means
-    rung           durability  rollout  overhead     db   s3    tpe    llm  log    cpu  queue  other  speedup
-    direct         none          1,998         –      –    –      –      –    –      –      –      –        –
-    blob           stored        4,379     2,376  1,739  675  0.057  2,037    0   1.16      0   1.51    1.00×
-    pooled         stored        3,012     1,038    430  618  0.057  2,038    0   1.08      0   1.04    2.29×
-    write-through  stored        2,514       519    215  312  0.057  2,038    0  0.476  0.002  0.727    4.58×
-    write-back     memory        2,000     0.385      0    0  0.057  2,038    0  0.021  0.004  0.313   6,179×
-    one-call       memory        2,000     0.316      0    0  0.045  2,038    0  0.021  0.003  0.252   7,515×
-    parallel       memory        2,008     0.385      0    0  0.047  2,041    0  0.022  0.012  0.303   6,171×
-    same-region    memory        2,008     0.385      0    0  0.047  2,041    0  0.022  0.012  0.303   6,171×
+    rung           durability  rollout  overhead     db   s3    tpe    llm   log    cpu  queue  other  speedup
+    direct         none          1,998         –      –    –      –      –     –      –      –      –        –
+    blob           stored        4,379     2,376  1,739  675  0.057  2,037     0   1.16      0   1.51    1.00×
+    pooled         stored        3,012     1,038    430  618  0.057  2,038     0   1.08      0   1.04    2.29×
+    write-through  stored        2,514       519    215  312  0.057  2,038     0  0.476  0.002  0.727    4.58×
+    write-back     memory        2,000     0.385      0    0  0.057  2,038     0  0.021  0.004  0.313   6,179×
+    logged         disk          2,003      4.22      0    0  0.057  2,038  3.85  0.021  0.016  0.313     563×
+    bounded        disk          2,003      4.22      0    0  0.057  2,038  3.85  0.021  0.016  0.313     563×
+    one-call       disk          2,001      2.25      0    0  0.045  2,038  1.93  0.021  0.011  0.252   1,057×
+    parallel       disk          2,010      2.26      0    0  0.047  2,041  1.92  0.022  0.016  0.303   1,050×
+    same-region    disk          2,010      2.26      0    0  0.047  2,041  1.92  0.022  0.016  0.303   1,050×
     Overhead: what the service's calls add to a rollout, its LLM time taken out. Speedup: of the overhead, against the first
     rung that has one. –: not measured, or too few rollouts for a p50.
+    Killed under load: of acknowledged rewards, write-back lost 41 of 60; nothing lost in blob, pooled, write-through,
+    logged, bounded, one-call, parallel, same-region. Host gone with its disk, started elsewhere from database and object
+    store: of acknowledged rewards, write-back lost 60 of 60, logged lost 60 of 60, bounded lost 57 of 60, one-call lost 60
+    of 60, parallel lost 58 of 60, same-region lost 60 of 60; nothing lost in blob, pooled, write-through. A log on disk
+    outlives the process and not the machine: what is neither in a snapshot nor archived by then goes with it. Only rungs
+    that are `stored` keep everything there; a log shared between machines comes later.
 
     What each rung turns on  over the one before
     rung           turns on                                                                         rollouts  in flight
@@ -47,20 +55,24 @@ fn the_whole_page() {
     pooled         connection pool, prepared statements, kept-alive S3                                    40          1
     write-through  state cached in memory, saves still synchronous                                        40          1
     write-back     dirty flag and debounce: saved every 500 events or 30 s                                40          1
+    logged         shard actors, event log with group commit, output gate                                 40          1
+    bounded        history out of the hot state; binary snapshots                                         40          1
     one-call       reward and done in one status call                                                     40          1
     parallel       10 rollouts in flight                                                                 100         10
     same-region    the same on the same-region link                                                      100         10
 
     What each rung costs and loses  requests per rollout: waited for + in the background; rewards lost of those acknowledged
-    rung           DB round trips  S3 requests  S3 bytes  LLM calls  lost: killed  host gone  calls at once
-    direct                  0 + 0        0 + 0       0 B          0             –          –              –
-    blob                   24 + 0        6 + 0   282 KiB          1          0/60          –      988/1,000
-    pooled                  6 + 0        6 + 0   282 KiB          1          0/60          –      981/1,000
-    write-through           3 + 0        3 + 0   141 KiB          1          0/60          –        0/1,000
-    write-back           0 + 0.03     0 + 0.03  1.42 KiB          1         41/60      60/60        0/1,000
-    one-call             0 + 0.03     0 + 0.03  1.42 KiB          1         38/60      60/60        0/1,000
-    parallel             0 + 0.03     0 + 0.03  1.42 KiB          1         52/60      60/60        0/1,000
-    same-region          0 + 0.03     0 + 0.03  1.42 KiB          1         49/60      60/60        0/1,000
+    rung           DB round trips  S3 requests  S3 bytes  LLM calls  log syncs  lost: killed  host gone  calls at once
+    direct                  0 + 0        0 + 0       0 B          0          0             –          –              –
+    blob                   24 + 0        6 + 0   282 KiB          1          0          0/60       0/60      988/1,000
+    pooled                  6 + 0        6 + 0   282 KiB          1          0          0/60       0/60      981/1,000
+    write-through           3 + 0        3 + 0   141 KiB          1          0          0/60       0/60        0/1,000
+    write-back           0 + 0.03     0 + 0.03  1.42 KiB          1          0         41/60      60/60        0/1,000
+    logged               0 + 0.03     0 + 0.03  1.42 KiB          1       2.71          0/60      60/60        0/1,000
+    bounded              0 + 0.03     0 + 0.03  1.42 KiB          1       2.71          0/60      57/60        0/1,000
+    one-call             0 + 0.03     0 + 0.03  1.42 KiB          1       2.71          0/60      60/60        0/1,000
+    parallel             0 + 0.03     0 + 0.03  1.42 KiB          1       2.71          0/60      58/60        0/1,000
+    same-region          0 + 0.03     0 + 0.03  1.42 KiB          1       2.71          0/60      60/60        0/1,000
 
     The seed's table beside ours  ms; ours is the p50 of rung blob
     operation      row                seed min  seed max  seed avg   ours  samples
@@ -82,27 +94,33 @@ fn the_whole_page() {
     ms (average 5,500 ms). All come from 3 rollouts, so a minimum or maximum is one sample.
 
     Attribution  mean ms per call; stages + other = total
-    rung           operation           total    db   s3    tpe    llm  log    cpu  queue  other      sum  other %
-    blob           start_rollout       2,844   582  224  0.034  2,037    0  0.395      0  0.626  = total    0.1 %
-                   status_reward         805   579  225  0.011      0    0  0.384      0  0.444  = total    0.1 %
-                   status_done           805   579  225  0.011      0    0  0.384      0  0.444  = total    0.1 %
-    pooled         start_rollout       2,388   143  206  0.034  2,038    0  0.375      0  0.414  = total    0.1 %
-                   status_reward         350   143  206  0.011      0    0  0.353      0  0.313  = total    0.1 %
-                   status_done           350   143  206  0.011      0    0  0.353      0  0.313  = total    0.1 %
-    write-through  start_rollout       2,214  71.7  104  0.034  2,038    0  0.173  0.002  0.303  = total    0.2 %
-                   status_reward         176  71.7  104  0.011      0    0  0.151      0  0.212  = total    0.1 %
-                   status_done           176  71.7  104  0.011      0    0  0.151      0  0.212  = total    0.1 %
-    write-back     start_rollout       2,038     0    0  0.034  2,038    0  0.021  0.002  0.192  = total     77 %
-                   status_reward       0.073     0    0  0.011      0    0      0  0.001  0.061  = total     83 %
-                   status_done         0.073     0    0  0.011      0    0      0  0.001  0.061  = total     83 %
-    one-call       start_rollout       2,038     0    0  0.034  2,038    0  0.021  0.002  0.192  = total     77 %
-                   status_reward_done  0.073     0    0  0.011      0    0      0  0.001  0.061  = total     83 %
-    parallel       start_rollout       2,042     0    0  0.036  2,041    0  0.022  0.011  0.242  = total     78 %
-                   status_reward_done  0.073     0    0  0.011      0    0      0  0.001  0.061  = total     83 %
-    same-region    start_rollout       2,042     0    0  0.036  2,041    0  0.022  0.011  0.242  = total     78 %
-                   status_reward_done  0.073     0    0  0.011      0    0      0  0.001  0.061  = total     83 %
-    other's share of a rollout's overhead: blob 0.1 %, pooled 0.1 %, write-through 0.1 %, write-back 79 %, one-call 78 %,
-    parallel 79 %, same-region 79 %
+    rung           operation           total    db   s3    tpe    llm    log    cpu  queue  other      sum  other %
+    blob           start_rollout       2,844   582  224  0.034  2,037      0  0.395      0  0.626  = total    0.1 %
+                   status_reward         805   579  225  0.011      0      0  0.384      0  0.444  = total    0.1 %
+                   status_done           805   579  225  0.011      0      0  0.384      0  0.444  = total    0.1 %
+    pooled         start_rollout       2,388   143  206  0.034  2,038      0  0.375      0  0.414  = total    0.1 %
+                   status_reward         350   143  206  0.011      0      0  0.353      0  0.313  = total    0.1 %
+                   status_done           350   143  206  0.011      0      0  0.353      0  0.313  = total    0.1 %
+    write-through  start_rollout       2,214  71.7  104  0.034  2,038      0  0.173  0.002  0.303  = total    0.2 %
+                   status_reward         176  71.7  104  0.011      0      0  0.151      0  0.212  = total    0.1 %
+                   status_done           176  71.7  104  0.011      0      0  0.151      0  0.212  = total    0.1 %
+    write-back     start_rollout       2,038     0    0  0.034  2,038      0  0.021  0.002  0.192  = total     77 %
+                   status_reward       0.073     0    0  0.011      0      0      0  0.001  0.061  = total     83 %
+                   status_done         0.073     0    0  0.011      0      0      0  0.001  0.061  = total     83 %
+    logged         start_rollout       2,038     0    0  0.034  2,038  0.004  0.021  0.006  0.192  = total     75 %
+                   status_reward        2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+                   status_done          2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+    bounded        start_rollout       2,038     0    0  0.034  2,038  0.004  0.021  0.006  0.192  = total     75 %
+                   status_reward        2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+                   status_done          2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+    one-call       start_rollout       2,038     0    0  0.034  2,038  0.004  0.021  0.006  0.192  = total     75 %
+                   status_reward_done   2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+    parallel       start_rollout       2,042     0    0  0.036  2,041      0  0.022  0.011  0.242  = total     78 %
+                   status_reward_done   2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+    same-region    start_rollout       2,042     0    0  0.036  2,041      0  0.022  0.011  0.242  = total     78 %
+                   status_reward_done   2.00     0    0  0.011      0   1.92      0  0.005  0.061  = total    3.0 %
+    other's share of a rollout's overhead: blob 0.1 %, pooled 0.1 %, write-through 0.1 %, write-back 79 %, logged 7.4 %,
+    bounded 7.4 %, one-call 11 %, parallel 13 %, same-region 13 %
 
     What the database says, and what the client waited  the seed saw 0.1 ms against 200–740 ms
     rung           the database says it spent, per statement  the client waited, per call  per rollout
@@ -127,7 +145,9 @@ fn the_whole_page() {
     pooled               40   40  0       holds     124  valid
     write-through        40   40  0       holds     103  valid
     write-back           40   40  0       holds    81.9  valid
-    one-call             40   40  0       holds    81.9  valid
+    logged               40   40  0       holds    82.1  valid
+    bounded              40   40  0       holds    82.1  valid
+    one-call             40   40  0       holds    82.0  valid
     parallel            100  100  0       holds    20.5  valid
     same-region         100  100  0       holds    20.5  valid
 

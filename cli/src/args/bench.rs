@@ -24,7 +24,7 @@ fn rungs(text: &str) -> Result<Rungs, UnknownRung> {
   mipro bench --rungs blob,pooled --history 2000    what a grown state costs
   mipro bench --link db=12ms,s3=40ms,up=50mbit      your own network")]
 pub(crate) struct BenchArgs {
-    /// Rungs of the ladder, comma-separated: direct, blob, pooled, write-through, write-back, one-call, parallel, same-region
+    /// Rungs of the ladder, comma-separated: direct, blob, pooled, write-through, write-back, logged, bounded, one-call, parallel, same-region
     #[arg(long, default_value = "all", value_parser = rungs)]
     pub(crate) rungs: Rungs,
 

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<Code> {
     let options = options(&args)?;
     check_dataset(args.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
-    let scratch = Scratch::new(&std::env::temp_dir())?;
+    let scratch = Scratch::new(&mipro_harness::environment::scratch_parent())?;
     let screen = Screen { quiet: args.show.quiet };
     let running = mipro_harness::run(&options, scratch.path(), &screen, &interrupt.token);
     let outcome = tokio::select! {

@@ -26,6 +26,13 @@ pub(crate) struct Role {
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
+/// A role that ended before it was ready.
+#[derive(Debug)]
+pub(crate) struct Dead {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mipro"));
     command.args(args).env_remove("MIPRO_API_KEYS").env_remove("NO_COLOR");
@@ -43,6 +50,11 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> (ExitStatus, String, S
 impl Role {
     /// Starts a role and reads its ready line.
     pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::try_start(args, env).unwrap_or_else(|dead| panic!("{args:?} {}: {}", dead.status, dead.stderr))
+    }
+
+    /// Starts a role that may end before it says that it is ready.
+    pub(crate) fn try_start(args: &[&str], env: &[(&str, &str)]) -> Result<Self, Dead> {
         let mut child = command(args, env).spawn().expect("the binary starts");
         let stderr = Arc::new(Mutex::new(String::new()));
         let (pipe, sink) = (child.stderr.take().unwrap(), Arc::clone(&stderr));
@@ -56,11 +68,17 @@ impl Role {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let Some(url) = line.trim().strip_prefix("listening on ") else {
-            let _ = child.wait();
+            let status = child.wait().expect("the child can be waited for");
             let _ = reader.join();
-            panic!("{args:?} said {line:?}: {}", stderr.lock().unwrap());
+            let stderr = format!("{line}{}", stderr.lock().unwrap());
+            return Err(Dead { status, stderr });
         };
-        Self { url: url.to_owned(), child, stderr, reader: Some(reader) }
+        Ok(Self { url: url.to_owned(), child, stderr, reader: Some(reader) })
+    }
+
+    /// What it has written to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     pub(crate) fn pid(&self) -> rustix::process::Pid {

@@ -22,3 +22,16 @@ fn outside_a_checkout_the_commit_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(Revision::of(dir.path()), Revision { commit: "unknown".to_owned(), dirty: false });
 }
+
+#[test]
+fn a_path_is_on_the_innermost_mount_and_the_last_of_two() {
+    let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/disk xfs rw 0 0\n/dev/vdc /srv ext3 rw 0 0\n\
+                  none /srv btrfs rw 0 0\n";
+    let of = |path: &str| filesystem(mounts, Path::new(path));
+    assert_eq!(of("/home/a"), Some("ext4"));
+    assert_eq!(of("/tmp/a"), Some("tmpfs"));
+    assert_eq!(of("/tmpdir"), Some("ext4"));
+    assert_eq!(of("/tmp/disk/a"), Some("xfs"));
+    assert_eq!(of("/srv"), Some("btrfs"));
+    assert_eq!(filesystem("", Path::new("/")), None);
+}

@@ -26,6 +26,6 @@ fn lists_are_read_in_the_ladders_order() {
 fn an_unknown_rung_is_named_with_those_there_are() {
     insta::assert_snapshot!(
         parse_list("blob,fast").unwrap_err(),
-        @"there is no rung `fast`; rungs are all, direct, blob, pooled, write-through, write-back, one-call, parallel, same-region"
+        @"there is no rung `fast`; rungs are all, direct, blob, pooled, write-through, write-back, logged, bounded, one-call, parallel, same-region"
     );
 }

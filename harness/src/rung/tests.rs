@@ -29,25 +29,28 @@ fn carried(rollouts: u64) -> WireCounts {
 #[test]
 fn an_interrupted_rung_claims_no_more_than_the_link_carried() {
     let mut rung = blob(10);
-    background(&mut rung, &RungName::Blob.plan(), &carried(10));
+    background(&mut rung, &RungName::Blob.plan(), &carried(10), 12);
     assert_eq!(rung.validity.reasons, Vec::<String>::new());
-    assert_eq!(rung.counts.background, CountSet::default());
+    assert_eq!(rung.counts.background, CountSet { log_syncs: 1.2, ..CountSet::default() });
     assert!((rung.counts.critical.db_connections - 6.0).abs() < 1e-9);
 }
 
 #[test]
 fn what_the_link_carried_beyond_the_books_is_the_background() {
     let mut rung = blob(48);
-    background(&mut rung, &RungName::Pooled.plan(), &carried(72));
+    background(&mut rung, &RungName::Pooled.plan(), &carried(72), 12);
     assert!(rung.validity.ok);
     let behind = rung.counts.background;
-    assert_eq!((behind.db_round_trips, behind.s3_get, behind.db_connections), (9.0, 1.5, 9.0));
+    assert_eq!(
+        (behind.db_round_trips, behind.s3_get, behind.db_connections, behind.log_syncs),
+        (9.0, 1.5, 9.0, 0.25)
+    );
 }
 
 #[test]
 fn a_claim_beyond_what_the_link_carried_is_a_contradiction() {
     let mut rung = blob(48);
-    background(&mut rung, &RungName::Blob.plan(), &carried(47));
+    background(&mut rung, &RungName::Blob.plan(), &carried(47), 12);
     assert!(!rung.validity.ok);
     assert_eq!(rung.validity.reasons.len(), 3, "{:?}", rung.validity.reasons);
 }
@@ -56,7 +59,7 @@ fn a_claim_beyond_what_the_link_carried_is_a_contradiction() {
 fn a_rung_without_a_finished_rollout_has_no_counts() {
     let mut rung = blob(0);
     rung.counts.critical = CountSet::default();
-    background(&mut rung, &RungName::Blob.plan(), &carried(3));
+    background(&mut rung, &RungName::Blob.plan(), &carried(3), 12);
     assert_eq!(rung.counts.background, CountSet::default());
     assert!(rung.validity.ok);
 }

@@ -24,7 +24,7 @@ fn the_before_turns_everything_off() {
 
 #[test]
 fn write_back_says_how_long_it_may_wait() {
-    insta::assert_snapshot!(text(&RungName::Parallel.plan(), PLACES).unwrap(), @r#"
+    insta::assert_snapshot!(text(&RungName::WriteBack.plan(), PLACES).unwrap(), @r#"
     listen = "127.0.0.1:0"
     engine = "cache"
     server_timing = true
@@ -43,6 +43,32 @@ fn write_back_says_how_long_it_may_wait() {
     save_events_max = 500
     save_delay_ms_max = 30000
     "#);
+}
+
+#[test]
+fn the_logged_rungs_name_their_level_and_their_snapshots() {
+    insta::assert_snapshot!(text(&RungName::Logged.plan(), PLACES).unwrap(), @r#"
+    listen = "127.0.0.1:0"
+    engine = "actor"
+    durability = "disk"
+    server_timing = true
+    upstream = "http://m/v1"
+
+    [database]
+    url = "postgres://u@h/d"
+    pool = true
+
+    [blobs]
+    url = "s3://b/p"
+    keep_alive = true
+
+    [snapshot]
+    format = "json"
+    "#);
+    let logged = text(&RungName::Logged.plan(), PLACES).unwrap();
+    let bounded = text(&RungName::Bounded.plan(), PLACES).unwrap();
+    assert_eq!(bounded, logged.replace("json", "binary"));
+    assert_eq!(text(&RungName::Parallel.plan(), PLACES).unwrap(), bounded, "the later rungs stand on it");
 }
 
 #[test]

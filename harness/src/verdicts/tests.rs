@@ -1,4 +1,4 @@
-use mipro_bench_reports::{Accounting, CountSet, Counts, Dist, Makespan, StageReport, Validity};
+use mipro_bench_reports::{Accounting, CountSet, Counts, Dist, Loss, Makespan, StageReport, Validity};
 
 use super::*;
 
@@ -122,4 +122,22 @@ fn rows_without_samples_are_not_outside() {
     };
     assert_eq!(seed_rows(&[row(None, false), row(Some(290.0), true)]).outcome, "inconclusive");
     assert_eq!(seed_rows(&[row(Some(100.0), false)]).outcome, "fail");
+}
+
+#[test]
+fn a_log_on_disk_may_lose_nothing_to_a_kill_and_write_back_shows_that_the_trial_can() {
+    let with = |name: &str, durability: &str, killed: u64, gone: u64, acknowledged: u64| {
+        let count =
+            |lost| Some(LossCount { acknowledged, recovered: acknowledged.saturating_sub(lost), lost });
+        let loss = Loss { process_killed: count(killed), host_gone: count(gone), ..Loss::default() };
+        report(vec![Rung { loss: Some(loss), durability: durability.to_owned(), ..rung(name, 1.0) }])
+    };
+    assert_eq!(outcome(&with("bounded", "disk", 0, 240, 240), "when killed"), "pass");
+    assert_eq!(outcome(&with("bounded", "disk", 1, 240, 240), "when killed"), "fail");
+    assert_eq!(outcome(&with("bounded", "disk", 0, 0, 0), "when killed"), "inconclusive");
+    assert_eq!(outcome(&with("write-back", "memory", 200, 240, 240), "when killed"), "pass");
+    assert_eq!(outcome(&with("write-back", "memory", 0, 240, 240), "when killed"), "inconclusive");
+    assert_eq!(outcome(&with("write-through", "stored", 0, 1, 240), "with the host"), "fail");
+    let bounded = all(&with("bounded", "disk", 0, 240, 240));
+    assert!(!bounded.iter().any(|v| v.name.contains("with the host")), "said, not judged: {bounded:?}");
 }

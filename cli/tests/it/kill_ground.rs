@@ -1,0 +1,83 @@
+//! What stays up while the service is killed again and again: the stores, the mock LLM, and the service's data directory.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use mipro_testbed::link::LinkSpec;
+use mipro_testbed::process::Fleet;
+use mipro_testbed::stack::{Request, Stack, StackKind, resolve};
+use tempfile::TempDir;
+
+use super::common::*;
+
+/// Stores, mock and data directory.
+pub(crate) struct Ground {
+    stack: Stack,
+    _fleet: Fleet,
+    mock: Role,
+    dir: TempDir,
+}
+
+impl Ground {
+    /// `None`, and said so, where this machine has not what it takes.
+    pub(crate) async fn new(kind: StackKind) -> Option<Self> {
+        let plan = match resolve(&Request { kind, ..Request::default() }) {
+            Ok(plan) => plan,
+            Err(error) => {
+                assert!(
+                    std::env::var("CI").as_deref() != Ok("true"),
+                    "{kind} is needed with CI=true: {error}"
+                );
+                let _ = writeln!(std::io::stderr(), "skipped: no {kind} stack ({error})");
+                return None;
+            }
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let fleet = Fleet::new(dir.path());
+        let exe = Path::new(env!("CARGO_BIN_EXE_mipro"));
+        let stack = Stack::start(plan, exe, dir.path(), &LinkSpec::loopback(), 1, &fleet).await.unwrap();
+        let mock = Role::start(&["mock-llm", "--listen", "127.0.0.1:0", "--latency", "none"], &[]);
+        std::fs::write(dir.path().join("c.toml"), config(&stack)).unwrap();
+        Some(Self { stack, _fleet: fleet, mock, dir })
+    }
+
+    /// Starts the service on what is there; `crash` arms one of its crash points, as `name:n`.
+    pub(crate) fn serve(&self, crash: Option<&str>) -> Result<Role, Dead> {
+        let (file, data) = (self.dir.path().join("c.toml"), self.dir.path().join("data"));
+        let upstream = format!("{}/v1", self.mock.url);
+        let args = ["serve", "--listen", "127.0.0.1:0", "--upstream", &upstream, "--config"];
+        let rest = [file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+        let args: Vec<&str> = args.into_iter().chain(rest).collect();
+        let keys = format!("{KEY}:{ORG}");
+        let stores = self.stack.service_env();
+        let mut env = vec![("MIPRO_API_KEYS", keys.as_str())];
+        env.extend(stores.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        env.extend(crash.map(|crash| ("MIPRO_CRASH_AT", crash)));
+        Role::try_start(&args, &env)
+    }
+
+    /// Holds the state against the log with the binary's own command, where this build has it. The service must be down.
+    pub(crate) fn verify(&self) {
+        if !run(&["state", "verify", "--help"], &[]).0.success() {
+            return;
+        }
+        let (file, data) = (self.dir.path().join("c.toml"), self.dir.path().join("data"));
+        let args =
+            ["state", "verify", "--config", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+        let stores = self.stack.service_env();
+        let env: Vec<(&str, &str)> =
+            stores.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (status, stdout, stderr) = run(&args, &env);
+        assert!(status.success(), "{status}: {stdout}{stderr}");
+    }
+}
+
+/// Small segments, frequent snapshots: every crash point is passed within a few dozen calls.
+fn config(stack: &Stack) -> String {
+    format!(
+        "engine = \"actor\"\ndurability = \"disk\"\n[database]\nurl = \"{}\"\n[blobs]\nurl = \"{}\"\n\
+         [log]\nsegment_bytes = 4096\nsegment_age_ms_max = 300\n[snapshot]\nevents_max = 12\ndelay_ms_max = 100\n",
+        stack.database_url(),
+        stack.blobs_url()
+    )
+}

@@ -1,0 +1,113 @@
+//! What the harness itself asks a rung's service, besides the load: its level, its syncs, and what is there after a kill.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mipro_testbed::history::{Event, Kind};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use crate::bed::API_KEY;
+use crate::options::Error;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Events asked for at a time.
+const EVENTS_PER_PAGE: usize = 5_000;
+
+/// A client of one service. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceClient {
+    http: reqwest::Client,
+    root: String,
+}
+
+impl ServiceClient {
+    pub(crate) fn new(service: &Url) -> Result<Self, Error> {
+        let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build();
+        let http = http.map_err(|error| Error::Unexpected(format!("no HTTP client: {error}")))?;
+        Ok(Self { http, root: service.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    fn system(&self, system: Uuid, route: &str) -> String {
+        format!("{}/api/prompt-learning/online/mipro/systems/{system}/{route}", self.root)
+    }
+
+    async fn text(&self, what: &str, request: RequestBuilder) -> Result<String, Error> {
+        let failed = |error: reqwest::Error| {
+            Error::Unexpected(format!("{what} can't be read: {}", error.without_url()))
+        };
+        let answer = request.bearer_auth(API_KEY).send().await.map_err(failed)?;
+        answer.error_for_status().map_err(failed)?.text().await.map_err(failed)
+    }
+
+    async fn json(&self, what: &str, request: RequestBuilder) -> Result<Value, Error> {
+        let text = self.text(what, request).await?;
+        serde_json::from_str(&text).map_err(|error| Error::Unexpected(format!("{what}: {error}")))
+    }
+
+    /// The durability level the service says it has.
+    pub(crate) async fn durability(&self) -> Result<String, Error> {
+        let health =
+            self.json("the service's health", self.http.get(format!("{}/health", self.root))).await?;
+        let level = health["durability"].as_str().map(str::to_owned);
+        level.ok_or_else(|| Error::Unexpected("the service's health names no durability".to_owned()))
+    }
+
+    /// How often the service's log has been synced since it started; 0 where there is no log.
+    pub(crate) async fn log_syncs(&self) -> Result<u64, Error> {
+        let request = self.http.get(format!("{}/metrics", self.root));
+        Ok(log_syncs(&self.text("the service's metrics", request).await?))
+    }
+
+    /// Reports a rollout's reward and end. The version acknowledged, or `None` when it was not.
+    pub(crate) async fn report(&self, system: Uuid, rollout_id: &str, reward: f64) -> Option<u64> {
+        let body = json!({"rollout_id": rollout_id, "status": "reward_done", "reward": reward, "candidate_id": "baseline"});
+        let request = self.http.post(self.system(system, "status")).bearer_auth(API_KEY).json(&body);
+        let answer = request.send().await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
+        let body: Value = answer.json().await.ok()?;
+        Some(body["version"].as_u64().unwrap_or_default())
+    }
+
+    /// A field of the system's state that holds a count.
+    pub(crate) async fn count(&self, system: Uuid, field: &str) -> Result<u64, Error> {
+        let state = self.json("the state", self.http.get(self.system(system, "state"))).await?;
+        state[field].as_u64().ok_or_else(|| Error::Unexpected(format!("the state has no {field}")))
+    }
+
+    /// Every reward of a system by its rollout, from the events route. A rollout with two has both.
+    pub(crate) async fn rewards(&self, system: Uuid) -> Result<BTreeMap<String, Vec<f64>>, Error> {
+        let mut rewards: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut since = 0;
+        loop {
+            let url = self.system(system, &format!("events?since_seq={since}&limit={EVENTS_PER_PAGE}"));
+            let page = self.json("the events", self.http.get(url)).await?;
+            let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for item in items {
+                let event = Event::read(item);
+                let event = event.map_err(|error| Error::Unexpected(format!("the events: {error}")))?;
+                since = since.max(event.seq);
+                if let Kind::Rewarded { rollout, reward, .. } = event.kind {
+                    rewards.entry(rollout).or_default().push(reward);
+                }
+            }
+            if items.is_empty() {
+                return Ok(rewards);
+            }
+        }
+    }
+}
+
+/// Syncs of the log on a page of metrics.
+fn log_syncs(page: &str) -> u64 {
+    let name = mipro_telemetry::prometheus::names::STAGE_SECONDS.name;
+    let stage = format!("stage=\"{}\"", mipro_telemetry::Stage::LogSync.name());
+    let counts = page.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with("_count{") && rest.contains(&stage))
+    });
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+#[cfg(test)]
+mod tests;
