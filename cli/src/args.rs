@@ -1,12 +1,15 @@
 //! The command line. Names here are relied on by scripts outside the project.
 
 mod bench;
+mod containers;
 mod load;
 mod roles;
 
 pub(crate) use bench::{BenchArgs, ReportArgs};
 pub(crate) use load::LoadArgs;
-pub(crate) use roles::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs};
+pub(crate) use roles::{
+    LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -49,6 +52,8 @@ pub(crate) enum Testbed {
     S3(S3Args),
     /// A link emulator in front of a TCP server
     Link(LinkArgs),
+    /// Removes a run's containers when the run is over, however it ends
+    Warden(WardenArgs),
 }
 
 /// What is shown while a command runs and when it has.

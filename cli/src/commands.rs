@@ -26,6 +26,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Code> {
             Testbed::Postgres(args) => Box::pin(roles::postgres(args)).await,
             Testbed::S3(args) => Box::pin(roles::s3(args)).await,
             Testbed::Link(args) => Box::pin(roles::link(args)).await,
+            Testbed::Warden(args) => Box::pin(roles::warden(args)).await,
         },
     }
 }

@@ -116,6 +116,7 @@ async fn start_stack(options: &BenchOptions, scratch: &Path, fleet: &Fleet) -> R
         kind: options.stack,
         fetch_postgres: options.fetch_postgres,
         external: options.external.clone(),
+        containers: options.containers.clone(),
     })?;
     Ok(Stack::start(plan, &options.exe, scratch, &options.link, options.seed, fleet).await?)
 }

@@ -36,6 +36,8 @@ pub struct BenchOptions {
     pub stack: StackKind,
     /// Stores for `--stack external`: database URL, then blobs URL.
     pub external: Option<(String, String)>,
+    /// The images of `--stack containers`.
+    pub containers: mipro_testbed::containers::Settings,
     /// May Postgres be fetched with pip where it is not installed.
     pub fetch_postgres: bool,
     /// Systems side by side in serial rungs.

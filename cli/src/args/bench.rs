@@ -6,6 +6,7 @@ use mipro_harness::ladder::{RungName, UnknownRung, parse_list};
 use mipro_testbed::link::LinkSpec;
 use mipro_testbed::stack::StackKind;
 
+use super::containers::ContainerArgs;
 use super::{Format, ShowArgs};
 
 #[derive(Debug, Clone)]
@@ -22,7 +23,8 @@ fn rungs(text: &str) -> Result<Rungs, UnknownRung> {
   mipro bench                                       the whole story
   mipro bench --quick                               under a minute of measuring
   mipro bench --rungs blob,pooled --history 2000    what a grown state costs
-  mipro bench --link db=12ms,s3=40ms,up=50mbit      your own network")]
+  mipro bench --link db=12ms,s3=40ms,up=50mbit      your own network
+  mipro bench --stack containers --s3-image minio/minio    others' servers")]
 pub(crate) struct BenchArgs {
     /// Rungs of the ladder, comma-separated: direct, blob, pooled, write-through, write-back, logged, bounded, one-call, parallel, same-region
     #[arg(long, default_value = "all", value_parser = rungs)]
@@ -36,7 +38,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) llm: Option<String>,
 
-    /// Where Postgres and S3 come from: auto, embedded, native, external
+    /// Where Postgres and S3 come from: auto, embedded, native, containers, external
     #[arg(long, default_value = "auto")]
     pub(crate) stack: StackKind,
 
@@ -98,6 +100,9 @@ pub(crate) struct BenchArgs {
 
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+
+    #[command(flatten)]
+    pub(crate) containers: ContainerArgs,
 }
 
 /// Reads a run's report.json and prints it again.

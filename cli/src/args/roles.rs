@@ -162,6 +162,16 @@ pub(crate) struct S3Args {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct WardenArgs {
+    /// The run whose containers it removes
+    #[arg(long, value_name = "UUID")]
+    pub(crate) run: uuid::Uuid,
+
+    #[command(flatten)]
+    pub(crate) child: ChildArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LinkArgs {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,

@@ -1,6 +1,7 @@
 //! `mipro bench`
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use mipro_bench_reports::RunFolder;
 use mipro_harness::{BenchOptions, verdicts};
+use mipro_testbed::stack::StackKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +75,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         link: args.link.clone(),
         llm,
         stack: args.stack,
+        containers: args.containers.settings()?,
         external: args.database.clone().zip(args.blobs.clone()),
         fetch_postgres: args.fetch_postgres,
         systems: args.systems,
@@ -103,6 +106,9 @@ fn command_line(args: &BenchArgs) -> String {
     words.extend(args.quick.then(|| "--quick".to_owned()));
     words.extend(args.no_loss.then(|| "--no-loss".to_owned()));
     words.extend(args.dataset.as_ref().map(|_| "--dataset DIR".to_owned()));
+    words.extend(
+        (args.stack == StackKind::Containers).then(|| args.containers.images()).into_iter().flatten(),
+    );
     words.join(" ")
 }
 
@@ -130,7 +136,10 @@ impl Scratch {
     fn new(parent: &Path) -> anyhow::Result<Self> {
         Self::sweep(parent);
         let dir = parent.join(format!("{SCRATCH_PREFIX}{}", std::process::id()));
-        let lock = std::fs::create_dir_all(&dir).and_then(|()| {
+        // Configurations in it hold passwords.
+        let mut closed = DirBuilder::new();
+        closed.recursive(true).mode(0o700);
+        let lock = closed.create(&dir).and_then(|()| {
             let lock = File::create(dir.join(SCRATCH_LOCK))?;
             lock.lock()?;
             Ok(lock)

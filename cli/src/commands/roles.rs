@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use mipro_mock_llm::{llm, task_app as app};
 use mipro_service::config::{Flags, Options};
+use mipro_testbed::containers::run_warden;
 use mipro_testbed::process::shutdown_on_request;
 use mipro_testbed::{link as link_emulator, postgres as keeper, s3 as s3_server};
 
 use super::print;
-use crate::args::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs};
+use crate::args::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs};
 use crate::exit::Code;
 
 /// Environment variable with the secret key of the testbed's S3 server; command lines can be read by everyone.
@@ -117,6 +118,15 @@ pub(crate) async fn s3(args: S3Args) -> anyhow::Result<Code> {
         say(&with_admin(format!("listening on http://{}", ready.addr), ready.admin_addr));
     };
     s3_server::run(options, ready, shutdown).await.context("the S3 server could not run")?;
+    Ok(Code::Ok)
+}
+
+/// `mipro testbed warden`
+pub(crate) async fn warden(args: WardenArgs) -> anyhow::Result<Code> {
+    let shutdown = shutdown_on_request(args.child.die_with_stdin)?;
+    // It serves nobody; the line says that its run may begin.
+    let ready = || say("listening on containers://localhost:0");
+    run_warden(args.run, ready, shutdown).await.context("the containers' warden could not run")?;
     Ok(Code::Ok)
 }
 

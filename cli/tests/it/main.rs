@@ -9,6 +9,7 @@ mod bench;
 mod candidates;
 mod common;
 mod concurrency;
+mod containers;
 mod drain;
 mod durability;
 mod events;

@@ -146,6 +146,9 @@ const CRASH_AT: &str = "MIPRO_CRASH_AT";
 const ELSEWHERE: &[&str] =
     &["MIPRO_CONFIG", "MIPRO_API_KEYS", "MIPRO_API_KEY", "MIPRO_UPSTREAM_API_KEY", "MIPRO_LOG"];
 
+/// The images of `bench --stack containers`, whose services inherit its environment.
+const ELSEWHERE_PREFIXES: [&str; 2] = ["MIPRO_POSTGRES_", "MIPRO_S3_"];
+
 impl Options {
     /// Reads file, this process's environment and flags.
     ///
@@ -386,6 +389,7 @@ fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
     let known = |name: &str| {
         ELSEWHERE.contains(&name)
             || name == CRASH_AT && cfg!(debug_assertions)
+            || ELSEWHERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             || VARIABLES.iter().any(|(variable, ..)| *variable == name)
     };
     environment.keys().filter(|name| name.starts_with("MIPRO_") && !known(name)).cloned().collect()

@@ -157,6 +157,17 @@ pub async fn reset_statements(url: &str) -> Result<(), Error> {
     connection.execute("reset the server's statement statistics", "SELECT pg_stat_statements_reset()").await
 }
 
+/// Makes statement statistics readable, where the server collects them. Where it doesn't, asking for them says so.
+pub(crate) async fn create_statements(url: &str) {
+    let created = match Connection::open(url).await {
+        Ok(connection) => connection.execute("create the extension", CREATE_STATEMENTS).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = created {
+        tracing::warn!(%error, "no statement statistics from the server");
+    }
+}
+
 /// The server's version, as it says it.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use client::create_statements;
 pub use client::{
     StatementKind, StatementStats, create_database, reset_statements, server_statements, version,
 };

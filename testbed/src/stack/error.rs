@@ -2,15 +2,15 @@
 
 use super::StackKind;
 use crate::link::AdminError;
-use crate::{postgres, process};
+use crate::{containers, postgres, process};
 
 /// Why there is no stack, or it does not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not there yet.
-    #[error("--stack containers comes with a later release; use native, embedded or external")]
-    Containers,
+    /// No engine, no image, or a server in a container that can't be used.
+    #[error(transparent)]
+    Containers(#[from] containers::Error),
     /// An external stack without its servers.
     #[error(
         "--stack external needs the URLs of your servers: --database postgres://… and --blobs s3://bucket/prefix?endpoint=…"

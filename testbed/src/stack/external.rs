@@ -57,6 +57,7 @@ pub(super) async fn blobs(launcher: &Launcher<'_>, url: &str) -> Result<Blobs, E
         url: url.to_owned(),
         version: format!("external {what}, {NO_LINK}"),
         link: None,
+        keys: None,
         server: None,
     };
     match parsed.scheme() {
@@ -78,6 +79,7 @@ pub(super) async fn blobs(launcher: &Launcher<'_>, url: &str) -> Result<Blobs, E
         url: with_endpoint(&parsed, link.addr),
         version: "external S3".to_owned(),
         link: Some(link),
+        keys: None,
         server: None,
     })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Error;
+use crate::containers;
 use crate::postgres::{self, Search};
 
 /// Where Postgres and S3 come from.
@@ -68,6 +69,8 @@ pub struct Request {
     pub fetch_postgres: bool,
     /// The servers of [`StackKind::External`]: the URL of the database, then that of the object store.
     pub external: Option<(String, String)>,
+    /// The images of [`StackKind::Containers`]. Default: the official Postgres and MinIO.
+    pub containers: containers::Settings,
 }
 
 /// What will be started.
@@ -88,6 +91,8 @@ pub enum Plan {
         /// `s3://…`, `file:///…` or `memory:`.
         blobs_url: String,
     },
+    /// Postgres and an S3 server in containers.
+    Containers(Box<containers::Settings>),
 }
 
 impl Plan {
@@ -98,6 +103,7 @@ impl Plan {
             Self::Embedded => StackKind::Embedded,
             Self::Native { .. } => StackKind::Native,
             Self::External { .. } => StackKind::External,
+            Self::Containers(_) => StackKind::Containers,
         }
     }
 }
@@ -112,7 +118,8 @@ impl fmt::Debug for Plan {
 /// Decides what to start on this machine.
 ///
 /// # Errors
-/// When what is asked for can't be had here: no Postgres for `native`, no URLs for `external`, and `containers` never yet.
+/// When what is asked for can't be had here: no Postgres for `native`, no URLs for `external`. Whether there is an engine
+/// for `containers` is seen when they are started.
 pub fn resolve(request: &Request) -> Result<Plan, Error> {
     resolve_with(request, || Search::from_env(None).find().map(|_| ()))
 }
@@ -128,7 +135,7 @@ pub(super) fn resolve_with(
         }
         (StackKind::External, None) => Err(Error::NoUrls),
         (kind, Some(_)) => Err(Error::UrlsWithout { kind }),
-        (StackKind::Containers, None) => Err(Error::Containers),
+        (StackKind::Containers, None) => Ok(Plan::Containers(Box::new(request.containers.clone()))),
         (StackKind::Embedded, None) => Ok(Plan::Embedded),
         (StackKind::Native | StackKind::Auto, None) if fetch_postgres => Ok(Plan::Native { fetch_postgres }),
         (StackKind::Native, None) => {

@@ -5,8 +5,8 @@
 //!         └─ link (s3) ── S3 server       the harness the servers' own as well
 //! ```
 //!
-//! Every part is a process of its own: a role of our binary (`mipro testbed postgres|s3|link`), started through a
-//! [`Fleet`], which watches and ends it.
+//! Every part is a process of its own: a role of our binary (`mipro testbed postgres|s3|link|warden`), started through a
+//! [`Fleet`], which watches and ends it. Containers are the engine's; their warden is such a role.
 
 mod error;
 mod external;
@@ -21,10 +21,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::containers::Containers;
 use crate::link::{LinkAdmin, LinkSpec};
 use crate::postgres::{self, StatementKind, StatementStats};
 use crate::process::{Child, Fleet};
 use crate::s3::S3Admin;
+use crate::secret::Secret;
 
 pub use error::Error;
 pub use kind::{Plan, Request, StackKind, UnknownStack, resolve};
@@ -45,12 +47,12 @@ pub struct Stack {
     kind: StackKind,
     database: Database,
     blobs: Blobs,
+    containers: Option<Containers>,
     spec: Mutex<LinkSpec>,
     /// What the database had counted at the last reset.
     statements_before: Mutex<Vec<StatementStats>>,
 }
 
-#[derive(Debug)]
 struct Database {
     url: String,
     direct_url: String,
@@ -60,11 +62,23 @@ struct Database {
     keeper: Option<Child>,
 }
 
+/// Without the URLs, which may hold a password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("version", &self.version)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Blobs {
     url: String,
     version: String,
     link: Option<Link>,
+    /// What the service signs with; an external server's are in its environment already.
+    keys: Option<(String, Secret)>,
     server: Option<S3Server>,
 }
 
@@ -72,16 +86,6 @@ struct Blobs {
 struct S3Server {
     child: Child,
     admin: S3Admin,
-    access_key: String,
-    secret_key: Secret,
-}
-
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Stack {
@@ -103,6 +107,7 @@ impl Stack {
     ) -> Result<Self, Error> {
         let launcher = Launcher { fleet, exe: mipro_exe, dir, link, seed };
         let kind = plan.kind();
+        let mut containers = None;
         let (database, blobs) = match plan {
             Plan::Native { fetch_postgres } => {
                 tokio::try_join!(launcher.native_database(fetch_postgres), launcher.own_blobs())?
@@ -112,11 +117,21 @@ impl Stack {
                 external::database(&launcher, &database_url),
                 external::blobs(&launcher, &blobs_url)
             )?,
+            Plan::Containers(settings) => {
+                let started = launcher.containers(&settings).await?;
+                let parts = tokio::try_join!(
+                    launcher.contained_database(&started),
+                    launcher.contained_blobs(&started)
+                )?;
+                containers = Some(started);
+                parts
+            }
         };
         Ok(Self {
             kind,
             database,
             blobs,
+            containers,
             spec: Mutex::new(link.clone()),
             statements_before: Mutex::default(),
         })
@@ -146,14 +161,14 @@ impl Stack {
         &self.blobs.url
     }
 
-    /// What the service needs in its environment: the keys of our S3 server. Empty for an external one, whose keys are
-    /// in the environment already.
+    /// What the service needs in its environment: the keys of the S3 server we started. Empty for an external one, whose
+    /// keys are in the environment already.
     #[must_use]
     pub fn service_env(&self) -> Vec<(String, String)> {
-        self.blobs.server.as_ref().map_or_else(Vec::new, |server| {
+        self.blobs.keys.as_ref().map_or_else(Vec::new, |(access_key, secret_key)| {
             vec![
-                ("AWS_ACCESS_KEY_ID".to_owned(), server.access_key.clone()),
-                ("AWS_SECRET_ACCESS_KEY".to_owned(), server.secret_key.0.clone()),
+                ("AWS_ACCESS_KEY_ID".to_owned(), access_key.clone()),
+                ("AWS_SECRET_ACCESS_KEY".to_owned(), secret_key.0.clone()),
             ]
         })
     }
@@ -188,8 +203,14 @@ impl Stack {
         self.blobs.server.as_ref().map(|server| &server.admin)
     }
 
+    /// The containers, to do things to them; `None` for every other stack.
+    #[must_use]
+    pub fn containers(&self) -> Option<&Containers> {
+        self.containers.as_ref()
+    }
+
     /// The children of this stack by role: `postgres` (a keeper: its usage is that of its tree), `s3`, `link-db`,
-    /// `link-s3`.
+    /// `link-s3`. What runs in containers is no child.
     #[must_use]
     pub fn children(&self) -> Vec<(&'static str, &Child)> {
         let database = self.database.keeper.as_ref().map(|child| ("postgres", child));

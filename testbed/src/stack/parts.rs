@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{BUCKET, Blobs, Database, Error, PREFIX, S3_SECRET_ENV, S3Server, Secret};
+use super::{BUCKET, Blobs, Database, Error, PREFIX, S3_SECRET_ENV, S3Server};
+use crate::containers::{self, Containers, Settings};
 use crate::link::{LinkAdmin, LinkSpec, Profile};
 use crate::postgres;
 use crate::process::{Child, Fleet, Spec};
 use crate::s3::{self, S3Admin};
+use crate::secret::Secret;
 
 /// A cluster is made first, and perhaps fetched.
 const POSTGRES_READY_DEADLINE: Duration = Duration::from_secs(300);
 const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+/// A warden first removes what killed runs have left.
+const WARDEN_READY_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running link emulator.
 #[derive(Debug)]
@@ -73,8 +77,7 @@ impl Launcher<'_> {
     pub(super) async fn own_blobs(&self) -> Result<Blobs, Error> {
         let objects = self.dir.join("s3");
         std::fs::create_dir_all(&objects).map_err(|source| Error::Dir { path: objects.clone(), source })?;
-        // Two version-4 UUIDs are 244 random bits.
-        let secret_key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let secret_key = Secret::generate();
         let spec = self
             .role("s3")
             .args([
@@ -89,19 +92,52 @@ impl Launcher<'_> {
             ])
             .arg(&objects)
             .args(["--seed", &self.seed.to_string(), "--die-with-stdin"])
-            .env(S3_SECRET_ENV, &secret_key);
+            .env(S3_SECRET_ENV, &secret_key.0);
         let child = self.fleet.start(spec).await?;
         let link = self.blobs_link(server_address(&child)?).await?;
         Ok(Blobs {
             url: format!("s3://{BUCKET}/{PREFIX}?endpoint=http://{}", link.addr),
             version: format!("mipro S3 server {}, objects in a directory", env!("CARGO_PKG_VERSION")),
             link: Some(link),
-            server: Some(S3Server {
-                admin: S3Admin::new(admin_address(&child)?),
-                access_key: s3::Options::default().access_key,
-                secret_key: Secret(secret_key),
-                child,
-            }),
+            keys: Some((s3::Options::default().access_key, secret_key)),
+            server: Some(S3Server { admin: S3Admin::new(admin_address(&child)?), child }),
+        })
+    }
+
+    /// Both containers, after the one who removes them.
+    pub(super) async fn containers(&self, settings: &Settings) -> Result<Containers, Error> {
+        // Told here, it is not told as the warden's last words.
+        containers::engine_answers().await?;
+        let run = uuid::Uuid::new_v4();
+        let warden = self.role("warden").args(["warden", "--die-with-stdin", "--run", &run.to_string()]);
+        self.fleet.start(warden.wait_for_ready_line(WARDEN_READY_DEADLINE)).await?;
+        Ok(Containers::start(run, settings).await?)
+    }
+
+    /// The Postgres of `containers` behind a link.
+    pub(super) async fn contained_database(&self, containers: &Containers) -> Result<Database, Error> {
+        let (link, url) =
+            (self.database_link(containers.postgres().addr()).await?, containers.postgres_url());
+        let moved = with_address(url, link.addr);
+        Ok(Database {
+            url: moved.ok_or_else(|| Error::NoAddress { what: "Postgres container".to_owned() })?,
+            has_statements: postgres::server_statements(url).await.is_ok(),
+            direct_url: url.to_owned(),
+            version: containers.postgres_version().to_owned(),
+            link: Some(link),
+            keeper: None,
+        })
+    }
+
+    /// The S3 server of `containers` behind a link.
+    pub(super) async fn contained_blobs(&self, containers: &Containers) -> Result<Blobs, Error> {
+        let link = self.blobs_link(containers.s3().addr()).await?;
+        Ok(Blobs {
+            url: format!("s3://{BUCKET}/{PREFIX}?endpoint=http://{}", link.addr),
+            version: containers.s3_version().to_owned(),
+            link: Some(link),
+            keys: Some(containers.s3_keys()),
+            server: None,
         })
     }
 

@@ -3,8 +3,9 @@ use url::Url;
 use super::external::{may_be_encrypted, with_endpoint};
 use super::kind::resolve_with;
 use super::parts::with_address;
-use super::{Error, Plan, Request, Secret, StackKind, WireCounts};
+use super::{Error, Plan, Request, StackKind, WireCounts};
 use crate::postgres;
+use crate::secret::Secret;
 
 fn request(kind: StackKind) -> Request {
     Request { kind, ..Request::default() }
@@ -56,7 +57,6 @@ fn native_without_postgres_says_where_it_looked() {
 #[test]
 fn what_cannot_be_had_is_said() {
     let no = |request: &Request| resolve_with(request, found).unwrap_err().to_string();
-    insta::assert_snapshot!(no(&request(StackKind::Containers)), @"--stack containers comes with a later release; use native, embedded or external");
     insta::assert_snapshot!(no(&request(StackKind::External)), @"--stack external needs the URLs of your servers: --database postgres://… and --blobs s3://bucket/prefix?endpoint=…");
     let urls = Some(("postgres://h/d".to_owned(), "memory:".to_owned()));
     let native = Request { external: urls.clone(), ..request(StackKind::Native) };

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod link_proxy;
+#[path = "../support/objects.rs"]
+mod objects;
 mod s3_foreign_client;
 mod s3_object_store;
 mod support;

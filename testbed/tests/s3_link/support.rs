@@ -1,21 +1,14 @@
-//! A running S3 server, and `object_store` on a minimal HTTP connector.
+//! A running S3 server, and clients of it.
 
 use std::net::SocketAddr;
 
-use http_body_util::BodyExt;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
-use hyper_util::rt::TokioExecutor;
 use mipro_testbed::s3::{self, Options, S3Admin};
-use object_store::ClientOptions;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
-    HttpResponseBody, HttpService,
-};
+use object_store::aws::AmazonS3;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::objects;
 
 /// A server that stops when dropped.
 pub(crate) struct Server {
@@ -39,17 +32,7 @@ impl Server {
 
     /// A client of the server, or of whatever stands before it.
     pub(crate) fn client_at(&self, addr: SocketAddr) -> AmazonS3 {
-        AmazonS3Builder::new()
-            .with_endpoint(format!("http://{addr}"))
-            .with_allow_http(true)
-            .with_bucket_name(&self.options.bucket)
-            .with_region("us-east-1")
-            .with_access_key_id(&self.options.access_key)
-            .with_secret_access_key(&self.options.secret_key)
-            .with_retry(object_store::RetryConfig { max_retries: 0, ..Default::default() })
-            .with_http_connector(Hyper)
-            .build()
-            .unwrap()
+        objects::client(addr, &self.options.bucket, &self.options.access_key, &self.options.secret_key)
     }
 
     pub(crate) fn client(&self) -> AmazonS3 {
@@ -65,28 +48,5 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-#[derive(Debug)]
-struct Hyper;
-
-impl HttpConnector for Hyper {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(HttpClient::new(Service(client)))
-    }
-}
-
-#[derive(Debug)]
-struct Service(Client<TcpConnector, HttpRequestBody>);
-
-#[async_trait::async_trait]
-impl HttpService for Service {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let response =
-            self.0.request(request).await.map_err(|error| HttpError::new(HttpErrorKind::Request, error))?;
-        let body = |error| HttpError::new(HttpErrorKind::Interrupted, error);
-        Ok(response.map(|incoming| HttpResponseBody::new(incoming.map_err(body))))
     }
 }

@@ -2,13 +2,18 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests may unwrap")]
 
-#[path = "support/skip.rs"]
+mod containers;
+#[path = "../support/objects.rs"]
+mod objects;
+#[path = "../support/skip.rs"]
 mod skip;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mipro_testbed::containers::run_warden;
 use mipro_testbed::link::{self, LinkSpec, Protocol};
 use mipro_testbed::postgres;
 use mipro_testbed::process::{Drained, Fleet, shutdown_on_request};
@@ -48,6 +53,11 @@ async fn role_mipro() {
                 println!("\nlistening on http://{} admin http://{}", ready.addr, ready.admin_addr.unwrap());
             };
             s3::run(options, ready, shutdown).await.unwrap();
+        }
+        "warden" => {
+            let run = flag("--run").unwrap().parse().unwrap();
+            let ready = || println!("\nlistening on containers://localhost:0");
+            run_warden(run, ready, shutdown).await.unwrap();
         }
         "link" => {
             let protocol = match flag("--protocol").unwrap().as_str() {
