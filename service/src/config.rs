@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+mod durable;
 mod load;
 #[cfg(test)]
 mod tests;
 
+pub use durable::{DurabilityLevel, LogOptions, OnLogFailure, SnapshotFormat, SnapshotOptions};
 pub use load::{Error, Flags};
 
 /// Where `mipro serve` listens unless told otherwise.
@@ -65,8 +67,13 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How state is kept. Default: `actor`.
     pub engine: EngineKind,
-    /// What a 200 promises. Default: `memory`, the only level this build can give.
-    pub durability: DurabilityLevel,
+    /// What a 200 promises. Default: `disk` with the engine `actor`; the other engines have a promise of their own, and leave
+    /// this unsaid. Lower answers sooner and loses more.
+    pub durability: Option<DurabilityLevel>,
+    /// What the proxy does when the log can't take a rollout's start. Default: `refuse`.
+    pub on_log_failure: OnLogFailure,
+    /// How long an answer may wait for the log. Higher rides out slower disks; callers wait as long. Default: 10,000.
+    pub gate_wait_ms_max: u64,
     /// Sends `Server-Timing` with every answer. Tells outsiders about the inside, so it is off by default.
     pub server_timing: bool,
     /// An OpenAI-compatible base URL (`…/v1`) all LLM calls go to. Default: the base URL of the job's provider.
@@ -83,8 +90,12 @@ pub struct Options {
     pub database: DatabaseOptions,
     /// The objects that hold states.
     pub blobs: BlobOptions,
-    /// The engine `cache`, and the saving of `actor`.
+    /// The engine `cache`, and the saving of `actor` at the level `memory`.
     pub cache: CacheOptions,
+    /// The event log.
+    pub log: LogOptions,
+    /// The saving of `actor` at the levels `os` and `disk`.
+    pub snapshot: SnapshotOptions,
     /// Bounds on what one caller may take.
     pub limits: Limits,
     /// LLM providers by the name jobs use. `openai`, `groq`, `google` and `openrouter` are there by default.
@@ -103,7 +114,9 @@ impl Default for Options {
             public_url: None,
             data_dir: DATA_DIR.into(),
             engine: EngineKind::Actor,
-            durability: DurabilityLevel::Memory,
+            durability: None,
+            on_log_failure: OnLogFailure::Refuse,
+            gate_wait_ms_max: 10_000,
             server_timing: false,
             upstream: None,
             upstream_api_key_env: "MIPRO_UPSTREAM_API_KEY".into(),
@@ -112,6 +125,8 @@ impl Default for Options {
             database: DatabaseOptions::default(),
             blobs: BlobOptions::default(),
             cache: CacheOptions::default(),
+            log: LogOptions::default(),
+            snapshot: SnapshotOptions::default(),
             limits: Limits::default(),
             providers: BTreeMap::new(),
             auth: AuthOptions::default(),
@@ -141,37 +156,6 @@ impl EngineKind {
             Self::Cache => "cache",
             Self::Actor => "actor",
         }
-    }
-}
-
-/// The durability levels that can be asked for. One that can't be given is refused when read, never softened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum DurabilityLevel {
-    /// D0: this process's memory until the next save; a clean stop saves all. The engines `blob` and `cache` with
-    /// `save = "through"` give more than that (`stored`), and say so.
-    Memory,
-}
-
-impl TryFrom<String> for DurabilityLevel {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        let level = match name.to_ascii_lowercase().as_str() {
-            "memory" | "d0" => return Ok(Self::Memory),
-            "os" | "d1" => "os",
-            "disk" | "d2" => "disk",
-            "postgres" | "d3" => "postgres",
-            _ => {
-                return Err(format!(
-                    "`{name}` is not a durability level; allowed: memory, os, disk, postgres (or D0 … D3)"
-                ));
-            }
-        };
-        Err(format!(
-            "this build can't give `{level}` yet, as its event log is in memory only; ask for `memory`, or take \
-             the engine `blob`, or `cache` with save = \"through\", which store before they answer"
-        ))
     }
 }
 
@@ -243,7 +227,7 @@ pub enum Save {
     Through,
 }
 
-/// The engine `cache`, and the saving of `actor`.
+/// The engine `cache`, and the saving of `actor` at the level `memory`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheOptions {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 use url::Url;
 
-use super::{Options, ProviderOptions, Secret};
+use super::{DurabilityLevel, EngineKind, Options, ProviderOptions, Secret};
 
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Flags {
     pub blobs: Option<String>,
     /// `--engine blob|cache|actor`
     pub engine: Option<String>,
-    /// `--durability memory|os|disk|postgres`
+    /// `--durability memory|os|disk`
     pub durability: Option<String>,
     /// `--upstream URL`
     pub upstream: Option<String>,
@@ -94,6 +94,8 @@ pub(super) const VARIABLES: &[(&str, &str, Kind)] = &[
     ("MIPRO_DATA_DIR", "data_dir", Kind::Text),
     ("MIPRO_ENGINE", "engine", Kind::Text),
     ("MIPRO_DURABILITY", "durability", Kind::Text),
+    ("MIPRO_ON_LOG_FAILURE", "on_log_failure", Kind::Text),
+    ("MIPRO_GATE_WAIT_MS_MAX", "gate_wait_ms_max", Kind::Whole),
     ("MIPRO_SERVER_TIMING", "server_timing", Kind::Switch),
     ("MIPRO_UPSTREAM", "upstream", Kind::Text),
     ("MIPRO_SHUTDOWN_DEADLINE_MS", "shutdown_deadline_ms", Kind::Whole),
@@ -110,6 +112,15 @@ pub(super) const VARIABLES: &[(&str, &str, Kind)] = &[
     ("MIPRO_CACHE_SAVE", "cache.save", Kind::Text),
     ("MIPRO_CACHE_SAVE_EVENTS_MAX", "cache.save_events_max", Kind::Whole),
     ("MIPRO_CACHE_SAVE_DELAY_MS_MAX", "cache.save_delay_ms_max", Kind::Whole),
+    ("MIPRO_LOG_DIR", "log.dir", Kind::Text),
+    ("MIPRO_LOG_SEGMENT_BYTES", "log.segment_bytes", Kind::Whole),
+    ("MIPRO_LOG_SEGMENT_AGE_MS_MAX", "log.segment_age_ms_max", Kind::Whole),
+    ("MIPRO_LOG_QUEUE_BYTES_MAX", "log.queue_bytes_max", Kind::Whole),
+    ("MIPRO_LOG_KEPT_BYTES_MAX", "log.kept_bytes_max", Kind::Whole),
+    ("MIPRO_SNAPSHOT_FORMAT", "snapshot.format", Kind::Text),
+    ("MIPRO_SNAPSHOT_EVENTS_MAX", "snapshot.events_max", Kind::Whole),
+    ("MIPRO_SNAPSHOT_DELAY_MS_MAX", "snapshot.delay_ms_max", Kind::Whole),
+    ("MIPRO_SNAPSHOT_TAIL_RATIO", "snapshot.tail_ratio", Kind::Whole),
     ("MIPRO_LIMITS_BODY_BYTES_MAX", "limits.body_bytes_max", Kind::Whole),
     ("MIPRO_LIMITS_HEADER_BYTES_MAX", "limits.header_bytes_max", Kind::Whole),
     ("MIPRO_LIMITS_HEADER_TIMEOUT_MS", "limits.header_timeout_ms", Kind::Whole),
@@ -122,6 +133,14 @@ pub(super) const VARIABLES: &[(&str, &str, Kind)] = &[
     ("MIPRO_LIMITS_UPSTREAM_BODY_BYTES_MAX", "limits.upstream_body_bytes_max", Kind::Whole),
     ("MIPRO_API_KEYS_FILE", "auth.keys_file", Kind::Text),
 ];
+
+/// A segment holds at least one command's events, and its file some more.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Room for the events of a few commands at once.
+const QUEUE_BYTES_MIN: u64 = 64 << 10;
+
+/// Read where crash points are, which release builds don't have.
+const CRASH_AT: &str = "MIPRO_CRASH_AT";
 
 /// `MIPRO_*` variables that are read elsewhere: no typing errors.
 const ELSEWHERE: &[&str] =
@@ -181,6 +200,13 @@ impl Options {
                 .map_err(|()| invalid("data_dir", "can't be written as a URL".into()))?;
             self.blobs.url = Secret::new(url.as_str().trim_end_matches('/'));
         }
+        let log_dir = self.log.dir.take().unwrap_or_else(|| self.data_dir.join("log"));
+        let log_dir = std::path::absolute(&log_dir)
+            .map_err(|e| invalid("log.dir", format!("is not a usable path: {e}")))?;
+        self.log.dir = Some(log_dir);
+        if self.engine == EngineKind::Actor && self.durability.is_none() {
+            self.durability = Some(DurabilityLevel::Disk);
+        }
         for (name, provider) in ProviderOptions::known() {
             self.providers.entry(name).or_insert(provider);
         }
@@ -219,9 +245,15 @@ impl Options {
                 "must be file:///DIR, s3://bucket/prefix?endpoint=… or memory:".into(),
             ));
         }
+        self.check_durability()?;
         let limits = &self.limits;
         let at_least_one = [
             ("shutdown_deadline_ms", self.shutdown_deadline_ms),
+            ("gate_wait_ms_max", self.gate_wait_ms_max),
+            ("log.segment_age_ms_max", self.log.segment_age_ms_max),
+            ("snapshot.events_max", self.snapshot.events_max),
+            ("snapshot.delay_ms_max", self.snapshot.delay_ms_max),
+            ("snapshot.tail_ratio", self.snapshot.tail_ratio),
             ("database.pool_size_max", self.database.pool_size_max as u64),
             ("database.connect_timeout_ms", self.database.connect_timeout_ms),
             ("database.query_timeout_ms", self.database.query_timeout_ms),
@@ -242,6 +274,29 @@ impl Options {
         // Below 8 KiB the HTTP/1 parser can't be told to stop.
         if limits.header_bytes_max < 8 << 10 {
             return Err(invalid("limits.header_bytes_max", "must be 8192 or more".into()));
+        }
+        Ok(())
+    }
+
+    fn check_durability(&self) -> Result<(), Error> {
+        let engine = self.engine.name();
+        if self.engine != EngineKind::Actor
+            && matches!(self.durability, Some(DurabilityLevel::Os | DurabilityLevel::Disk))
+        {
+            let problem = format!(
+                "can't be given by the engine `{engine}`, which has no event log: take the engine `actor`, or leave it unsaid"
+            );
+            return Err(invalid("durability", problem));
+        }
+        let log = &self.log;
+        for (key, value, least) in [
+            ("log.segment_bytes", log.segment_bytes, SEGMENT_BYTES_MIN),
+            ("log.queue_bytes_max", log.queue_bytes_max, QUEUE_BYTES_MIN),
+            ("log.kept_bytes_max", log.kept_bytes_max, log.segment_bytes.saturating_mul(2)),
+        ] {
+            if value < least {
+                return Err(invalid(key, format!("must be {least} or more")));
+            }
         }
         Ok(())
     }
@@ -328,8 +383,11 @@ fn lay(table: &mut Table, key: &str, value: Value, origin: String) -> Result<(),
 }
 
 fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
-    let known =
-        |name: &str| ELSEWHERE.contains(&name) || VARIABLES.iter().any(|(variable, ..)| *variable == name);
+    let known = |name: &str| {
+        ELSEWHERE.contains(&name)
+            || name == CRASH_AT && cfg!(debug_assertions)
+            || VARIABLES.iter().any(|(variable, ..)| *variable == name)
+    };
     environment.keys().filter(|name| name.starts_with("MIPRO_") && !known(name)).cloned().collect()
 }
 

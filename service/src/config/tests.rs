@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{EngineKind, Error, Flags, Options, ProxyAuth, Save, Secret};
+use super::{
+    DurabilityLevel, EngineKind, Error, Flags, OnLogFailure, Options, ProxyAuth, Save, Secret, SnapshotFormat,
+};
 
 fn load(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Options, Error> {
     let dir = tempfile::tempdir().unwrap();
@@ -118,22 +120,78 @@ fn bad_values_say_what_is_allowed() {
     );
 }
 
+fn durability(name: &str) -> Flags {
+    Flags { durability: Some(name.into()), ..Flags::default() }
+}
+
 #[test]
-fn durability_is_refused_and_never_softened() {
-    for (name, level) in [("os", "os"), ("D2", "disk"), ("disk", "disk"), ("d3", "postgres")] {
-        let flags = Flags { durability: Some(name.into()), ..Flags::default() };
-        let message = refusal("", &[], flags);
+fn a_level_that_cant_be_given_is_refused_and_never_softened() {
+    for (name, level) in [("postgres", "postgres"), ("d3", "postgres"), ("D4", "object")] {
+        let message = refusal("", &[], durability(name));
         assert!(
-            message.starts_with(&format!("--durability: this build can't give `{level}` yet")),
+            message.starts_with(&format!("--durability: this build can't give `{level}`: ")),
             "{message}"
         );
     }
     insta::assert_snapshot!(
         refusal("durability = \"eternal\"", &[], Flags::default()),
-        @"mipro.toml, line 1 (`durability`): `eternal` is not a durability level; allowed: memory, os, disk, postgres (or D0 … D3)"
+        @"mipro.toml, line 1 (`durability`): `eternal` is not a durability level; allowed: memory, os, disk (or D0 … D2)"
     );
-    let flags = Flags { durability: Some("D0".into()), ..Flags::default() };
-    assert!(load("", &[], flags).is_ok());
+    let given = [
+        ("D0", DurabilityLevel::Memory),
+        ("os", DurabilityLevel::Os),
+        ("D1", DurabilityLevel::Os),
+        ("Disk", DurabilityLevel::Disk),
+    ];
+    for (name, level) in given {
+        assert_eq!(load("", &[], durability(name)).unwrap().durability, Some(level));
+    }
+    assert_eq!(load("", &[], Flags::default()).unwrap().durability, Some(DurabilityLevel::Disk), "unsaid");
+}
+
+#[test]
+fn engines_without_a_log_refuse_its_levels_and_have_none_of_their_own_to_say() {
+    for engine in ["blob", "cache"] {
+        for level in ["os", "disk"] {
+            let flags = Flags { engine: Some(engine.into()), ..durability(level) };
+            let message = refusal("", &[], flags);
+            let says =
+                format!("`durability` can't be given by the engine `{engine}`, which has no event log");
+            assert!(message.starts_with(&says), "{message}");
+        }
+        let unsaid = Flags { engine: Some(engine.into()), ..Flags::default() };
+        assert_eq!(load("", &[], unsaid).unwrap().durability, None);
+        let memory = Flags { engine: Some(engine.into()), ..durability("memory") };
+        assert!(load("", &[], memory).is_ok(), "no more than they give");
+    }
+}
+
+#[test]
+fn the_log_lies_in_the_data_directory_and_its_sizes_are_checked() {
+    let options = load("data_dir = \"/d\"", &[], Flags::default()).unwrap();
+    assert_eq!(options.log.dir, Some(PathBuf::from("/d/log")));
+    let options = load("[log]\ndir = \"/fast\"", &[], Flags::default()).unwrap();
+    assert_eq!(options.log.dir, Some(PathBuf::from("/fast")));
+    let environment = [("MIPRO_ON_LOG_FAILURE", "serve-unrecorded"), ("MIPRO_SNAPSHOT_FORMAT", "json")];
+    let options = load("", &environment, Flags::default()).unwrap();
+    assert_eq!(options.on_log_failure, OnLogFailure::ServeUnrecorded);
+    assert_eq!(options.snapshot.format, SnapshotFormat::Json);
+    insta::assert_snapshot!(
+        refusal("[log]\nqueue_bytes_max = 1\n", &[], Flags::default()),
+        @"`log.queue_bytes_max` must be 65536 or more"
+    );
+    insta::assert_snapshot!(
+        refusal("[log]\nkept_bytes_max = 70000000\n", &[], Flags::default()),
+        @"`log.kept_bytes_max` must be 134217728 or more"
+    );
+    insta::assert_snapshot!(
+        refusal("gate_wait_ms_max = 0\n", &[], Flags::default()),
+        @"`gate_wait_ms_max` must be 1 or more"
+    );
+    insta::assert_snapshot!(
+        refusal("on_log_failure = \"ignore\"\n", &[], Flags::default()),
+        @"mipro.toml, line 1 (`on_log_failure`): unknown variant `ignore`, expected `refuse` or `serve-unrecorded`"
+    );
 }
 
 #[test]

@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use super::{EngineError, Question};
 use crate::system::{
-    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, execute, found, view,
+    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, apply, decide, found,
+    record, view,
 };
 
 /// The newest schema this build reads and the one it writes.
@@ -123,8 +124,8 @@ impl Document {
         (Self { state, history: events.into() }, reply)
     }
 
-    /// Runs a command; the policy's work is clocked in `ledger`. `keep` sees the events before they join the history, and
-    /// its error poisons the document, whose state has them already.
+    /// Runs a command; the policy's work is clocked in `ledger`. `keep` sees the events before they are applied. Its error
+    /// leaves the document as it was and is told as [`Undone::Poisoned`]: whoever can't keep events starts over.
     pub(crate) fn execute(
         &mut self,
         command: &Command,
@@ -132,16 +133,19 @@ impl Document {
         ledger: &Ledger,
         keep: impl FnOnce(&[Recorded]) -> Result<(), ()>,
     ) -> Result<Done, Undone> {
-        let run = || execute(&mut self.state, command, context, &mut LedgerProbe(ledger));
-        // Whoever gets `Poisoned` drops the document, so that nobody sees what the panic left behind.
-        let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|_| Undone::Poisoned)?;
-        let (events, reply) = outcome.map_err(Undone::Refused)?;
+        let mut probe = LedgerProbe(ledger);
+        // Whoever gets `Poisoned` drops the document, so that nobody sees what a panic left behind.
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(&self.state, command, context, &mut probe)));
+        let decision = decided.map_err(|_| Undone::Poisoned)?.map_err(Undone::Refused)?;
+        let events = record(&self.state, decision.events, context);
         let count = events.len() as u64;
         if count > 0 {
             keep(&events).map_err(|()| Undone::Poisoned)?;
+            let fold = || events.iter().for_each(|event| apply(&mut self.state, event, &mut probe));
+            catch_unwind(AssertUnwindSafe(fold)).map_err(|_| Undone::Poisoned)?;
             self.history.extend(events);
         }
-        Ok(Done { reply, events: count })
+        Ok(Done { reply: decision.reply, events: count })
     }
 
     /// Answers a question.

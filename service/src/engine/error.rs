@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::log::AppendError;
 use crate::store::StoreError;
 use crate::system::Refusal;
 
-/// When a caller may try again after a store or a queue let it down.
+/// When a caller may try again, at the soonest, after a store or a queue let it down. What is sent is jittered.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why an engine has no answer. No message carries a system id, a key or a URL.
@@ -42,6 +43,18 @@ pub enum EngineError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The event log can't take or can't keep what the answer would show. 503
+    #[error("{0}; try again")]
+    Log(LogTrouble),
+    /// One system takes more than its share of a bounded queue; nothing changed. 429
+    #[error("{what}; try again")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+    },
+    /// The events of one command are larger than the log takes; nothing changed. 413
+    #[error("what this command would record is larger than the event log takes")]
+    TooLarge,
     /// The service is stopping; nothing changed. 503
     #[error("the service is stopping; try again")]
     Draining,
@@ -59,6 +72,23 @@ pub enum EngineError {
         /// What failed.
         what: &'static str,
     },
+}
+
+/// What is wrong with the event log, as far as a caller is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogTrouble {
+    /// It has stopped: its disk failed. Whether a command whose answer was held was kept is not known; repeating it is safe.
+    #[error("the event log has stopped")]
+    Stopped,
+    /// It takes longer than `gate_wait_ms_max`. Whether the command will be kept is not known; repeating it is safe.
+    #[error("the event log did not answer in time")]
+    Slow,
+    /// Too much waits to be written; nothing changed.
+    #[error("too much waits to be written to the event log")]
+    Behind,
+    /// There is no room on its disk, or in what it may keep; nothing changed.
+    #[error("the event log has no room left")]
+    Full,
 }
 
 impl EngineError {
@@ -79,7 +109,12 @@ impl EngineError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Overloaded { .. } | Self::Draining
+            Self::Unavailable { .. }
+                | Self::Timeout { .. }
+                | Self::Overloaded { .. }
+                | Self::Log(_)
+                | Self::TooMuch { .. }
+                | Self::Draining
         )
     }
 
@@ -90,8 +125,19 @@ impl EngineError {
             Self::Unavailable { retry_after, .. } | Self::Overloaded { retry_after, .. } => {
                 Some(*retry_after)
             }
-            Self::Timeout { .. } | Self::Draining => Some(RETRY_AFTER),
+            Self::Timeout { .. } | Self::Log(_) | Self::TooMuch { .. } | Self::Draining => Some(RETRY_AFTER),
             _ => None,
+        }
+    }
+}
+
+impl From<AppendError> for EngineError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Busy => Self::Log(LogTrouble::Behind),
+            AppendError::Full => Self::Log(LogTrouble::Full),
+            AppendError::TooLarge => Self::TooLarge,
+            AppendError::Closed => Self::Log(LogTrouble::Stopped),
         }
     }
 }

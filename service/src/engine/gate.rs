@@ -1,5 +1,10 @@
-//! The output gate: an answer leaves only when everything it could have seen is durable at the engine's level.
+//! The output gate: an answer leaves only when everything it could have seen is durable at the level in force, or at a
+//! stronger one that its caller asked for.
+//!
+//! The gate carries the newest event's place in the log as of the moment the answer was made. A duplicate and a read carry
+//! it, too: what they show may still be on its way to the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mipro_telemetry::{Ledger, Stage};
@@ -7,15 +12,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::EngineError;
-use crate::log::Lsn;
-
-const WHAT: &str = "the event log";
+use super::error::LogTrouble;
+use crate::log::{EventLog, Level, Lsn};
 
 /// What to await before an answer may leave. Dropping it lets nothing out and undoes nothing.
 #[derive(Debug)]
 #[must_use = "an answer must not leave before its gate has opened"]
 pub struct Gate {
     closed: Option<Closed>,
+    seen: Option<Seen>,
 }
 
 #[derive(Debug)]
@@ -23,17 +28,60 @@ struct Closed {
     until: Lsn,
     durable: watch::Receiver<Lsn>,
     limit: Duration,
+    log: Option<Arc<dyn EventLog>>,
+}
+
+/// How far into a system's history an answer could see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The newest event it could have seen.
+    pub seq: u64,
+    /// The fencing epoch under which the system is written.
+    pub epoch: u64,
 }
 
 impl Gate {
     /// A gate that is open: there is nothing to wait for.
     pub const fn open() -> Self {
-        Self { closed: None }
+        Self { closed: None, seen: None }
     }
 
     /// Opens when the log's durable watermark reaches `until`; gives up after `limit`.
     pub const fn at(until: Lsn, durable: watch::Receiver<Lsn>, limit: Duration) -> Self {
-        Self { closed: Some(Closed { until, durable, limit }) }
+        Self { closed: Some(Closed { until, durable, limit, log: None }), seen: None }
+    }
+
+    /// The same, by a log's own level; a stronger level of that log may be asked for.
+    pub fn of(log: &Arc<dyn EventLog>, until: Lsn, durable: watch::Receiver<Lsn>, limit: Duration) -> Self {
+        Self { closed: Some(Closed { until, durable, limit, log: Some(Arc::clone(log)) }), seen: None }
+    }
+
+    /// With a note of how far its answer could see.
+    pub const fn seeing(mut self, seen: Seen) -> Self {
+        self.seen = Some(seen);
+        self
+    }
+
+    /// How far its answer could see, where the engine counts epochs.
+    #[must_use]
+    pub const fn seen(&self) -> Option<Seen> {
+        self.seen
+    }
+
+    /// Opens only when `level` is reached, too. For those who know that the engine gives that level
+    /// ([`super::Engine::gives`]): an answer that can't be held back that far is not sent.
+    ///
+    /// # Errors
+    /// This gate's log can't give the level.
+    pub fn raised(mut self, level: Level) -> Result<Self, EngineError> {
+        let Some(Closed { until, durable, log: Some(log), .. }) = &mut self.closed else { return Ok(self) };
+        if level > log.level() {
+            *durable = log.reached(level).ok_or(EngineError::Log(LogTrouble::Stopped))?;
+            if *durable.borrow() < *until {
+                log.hurry(level);
+            }
+        }
+        Ok(self)
     }
 
     /// Whether waiting would end at once.
@@ -55,8 +103,8 @@ impl Gate {
                 stage.done();
                 Ok(())
             }
-            Ok(Err(_)) => Err(EngineError::unavailable(WHAT)),
-            Err(_) => Err(EngineError::Timeout { what: WHAT }),
+            Ok(Err(_)) => Err(EngineError::Log(LogTrouble::Stopped)),
+            Err(_) => Err(EngineError::Log(LogTrouble::Slow)),
         }
     }
 }

@@ -32,7 +32,7 @@ pub use options::{ActorOptions, CacheOptions, EngineKind, EngineOptions, Save};
 pub use crate::durability::Level;
 use crate::log::{EventLog, MemoryLog};
 use crate::store::Stores;
-use crate::system::{Command, NewSystem, OrgId, Reply, SystemId};
+use crate::system::{Command, Message, NewSystem, OrgId, Reply, RolloutReply, SystemId};
 use keeper::{Keeper, SaveError};
 
 /// A boxed future, so that engines can be chosen at run time.
@@ -54,6 +54,15 @@ pub struct Executed {
     pub reply: Reply,
     /// Opens when everything the answer could have seen is durable at the engine's level.
     pub gate: Gate,
+}
+
+/// A rollout that is to be served without a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnrecordedStart {
+    /// The caller's name for it.
+    pub rollout_id: String,
+    /// The messages it wants answered.
+    pub messages: Arc<[Message]>,
 }
 
 /// A question that changes nothing.
@@ -111,6 +120,29 @@ pub trait Engine: Send + Sync {
 
     /// What a 200 promises.
     fn durability(&self) -> Level;
+
+    /// Whether a gate of this engine can be raised to `level` ([`Gate::raised`]).
+    fn gives(&self, level: Level) -> bool {
+        level <= self.durability()
+    }
+
+    /// A rollout's answer that is not recorded: its own candidate if it has one, or else the best one known. For when the log
+    /// can't take its start; changes nothing, and nothing is learned from it.
+    fn best_known<'a>(
+        &'a self,
+        system: SystemId,
+        access: Access,
+        start: UnrecordedStart,
+        ledger: &'a Ledger,
+    ) -> BoxFuture<'a, Result<RolloutReply, EngineError>> {
+        let _ = (system, access, start, ledger);
+        Box::pin(async { Err(EngineError::unavailable("unrecorded serving")) })
+    }
+
+    /// Ends when the log has failed for good: nothing will be acknowledged any more.
+    fn log_failed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// Whether the stores answer; for `/readyz`.
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>>;

@@ -14,20 +14,23 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mipro_telemetry::{Ledger, Operation, Stage};
 
 use super::body::Whole;
+use super::durability::{self, Asked, Promise};
 use super::error::ApiError;
 use super::extract::{Books, system_id};
 use super::observe::Streamed;
 use super::{App, Shared};
 use crate::auth::Admitted;
-use crate::config::ProxyAuth;
-use crate::engine::{Access, Executed};
+use crate::config::{OnLogFailure, ProxyAuth};
+use crate::engine::{Access, EngineError, Executed, Gate, UnrecordedStart};
 use crate::proxy::render;
 use crate::proxy::request::ChatRequest;
 use crate::proxy::upstream::{self, Answer, AnswerBody};
-use crate::system::{Command, Reply, RolloutReply};
+use crate::system::{Command, Reply, RolloutReply, SystemId};
 
 const CANDIDATE_ID: HeaderName = HeaderName::from_static("x-mipro-candidate-id");
 const ROLLOUT_ID: HeaderName = HeaderName::from_static("x-mipro-rollout-id");
+/// The answer was given without a record of the rollout; the value says what was missing.
+const UNRECORDED: HeaderName = HeaderName::from_static("x-mipro-unrecorded");
 const PROMPT: HeaderName = HeaderName::from_static("x-mipro-prompt");
 
 /// How many times the size of the largest request a candidate's prompt may come to.
@@ -41,6 +44,7 @@ pub(super) async fn complete(
     State(app): State<Shared>,
     Books(ledger): Books,
     path: Result<Path<(String, String)>, PathRejection>,
+    asked: Asked,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, ApiError> {
@@ -50,28 +54,75 @@ pub(super) async fn complete(
     let system = system_id(&system)?;
     let rollout_header = rollout_header(&rollout)?;
     let request = ChatRequest::parse(&body)?;
-    let command = Command::StartRollout { rollout_id: rollout, messages: request.messages() };
-    let Executed { reply, gate } = app.engine.execute(system, access, command, &ledger).await?;
-    let Reply::Rollout(reply) = reply else { return Err(ApiError::panicked()) };
+    let start = UnrecordedStart { rollout_id: rollout, messages: request.messages() };
+    let (reply, gate) = begin(&app, system, access, start, &ledger).await?;
     let call = async {
         let Prepared { target, body } = Prepared::new(&app, &reply, &request, &ledger)?;
         let headers = upstream::forwarded(&headers, own_bearer);
         Ok::<_, ApiError>(app.upstreams.call(&target, headers, body, &ledger).await?)
     };
     // A gate that fails ends the call at once; a call that fails waits for the gate, as its error names the candidate.
-    let opened = async { gate.wait(&ledger).await.map_err(ApiError::from) };
-    let ((), answer) = tokio::try_join!(opened, async { Ok(call.await) })?;
+    let opened = open(&app, asked, gate, &ledger);
+    let (promise, answer) = tokio::try_join!(opened, async { Ok(call.await) })?;
     let mut response = match answer {
         Ok(answer) => respond(answer),
         Err(error) => error.into_response(),
     };
     let candidate = HeaderValue::from_str(&reply.candidate_id).map_err(|_| ApiError::panicked())?;
-    response.headers_mut().insert(CANDIDATE_ID, candidate);
-    response.headers_mut().insert(ROLLOUT_ID, rollout_header);
+    let headers = response.headers_mut();
+    headers.insert(CANDIDATE_ID, candidate);
+    headers.insert(ROLLOUT_ID, rollout_header);
     if !reply.matched {
-        response.headers_mut().insert(PROMPT, HeaderValue::from_static("unmatched"));
+        headers.insert(PROMPT, HeaderValue::from_static("unmatched"));
     }
+    match promise {
+        Some(promise) => headers.insert(durability::HEADER, promise.header(Some(reply.version))),
+        None => headers.insert(UNRECORDED, HeaderValue::from_static("log")),
+    };
     Ok(response)
+}
+
+/// The rollout's candidate, and the gate of its start; no gate where the log could not take the start and the operator
+/// prefers an answer that is not recorded to none.
+async fn begin(
+    app: &App,
+    system: SystemId,
+    access: Access,
+    start: UnrecordedStart,
+    ledger: &Ledger,
+) -> Result<(RolloutReply, Option<Gate>), ApiError> {
+    let UnrecordedStart { rollout_id, messages } = start.clone();
+    let command = Command::StartRollout { rollout_id, messages };
+    match app.engine.execute(system, access, command, ledger).await {
+        Ok(Executed { reply: Reply::Rollout(reply), gate }) => Ok((reply, Some(gate))),
+        Ok(_) => Err(ApiError::panicked()),
+        Err(EngineError::Log(_)) if serves_unrecorded(app) => {
+            Ok((app.engine.best_known(system, access, start, ledger).await?, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits for the rollout's gate; `None`: the answer goes out unrecorded.
+async fn open(
+    app: &App,
+    asked: Asked,
+    gate: Option<Gate>,
+    ledger: &Ledger,
+) -> Result<Option<Promise>, ApiError> {
+    if let Some(gate) = gate {
+        match asked.release_command(app, gate, ledger).await {
+            Ok(promise) => return Ok(Some(promise)),
+            Err(EngineError::Log(_)) if serves_unrecorded(app) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    app.metrics.served_unrecorded();
+    Ok(None)
+}
+
+fn serves_unrecorded(app: &App) -> bool {
+    app.options.on_log_failure == OnLogFailure::ServeUnrecorded
 }
 
 /// Whoever may call: with the URL alone, or, where keys are required, with a key of the system's own org.

@@ -3,6 +3,8 @@
 //! The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`, also for routes that are not OpenAI's, so that
 //! a client needs one reader only.
 
+use std::sync::LazyLock;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER};
@@ -10,9 +12,20 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::auth::Denied;
+use crate::clock::Contexts;
 use crate::engine::EngineError;
+use crate::engine::error::{LogTrouble, RETRY_AFTER as RETRY_SOONEST};
 use crate::proxy;
 use crate::system::Refusal;
+
+/// Callers who are told to come back come within this many seconds, each at its own time: not as one herd.
+const SOON_S: std::ops::RangeInclusive<u32> = 1..=3;
+
+fn soon_s() -> u32 {
+    static JITTER: LazyLock<Contexts> = LazyLock::new(Contexts::from_os);
+    let span = u64::from(SOON_S.end() - SOON_S.start() + 1);
+    SOON_S.start() + u32::try_from(JITTER.context().seed % span).unwrap_or(0)
+}
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -62,7 +75,7 @@ impl ApiError {
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
             .code("unavailable")
-            .retry_after_s(1)
+            .retry_after_s(soon_s())
     }
 
     /// A request that a clean stop cut off.
@@ -141,8 +154,11 @@ impl From<Denied> for ApiError {
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
-        let retry_after_s =
-            error.retry_after().map(|after| u32::try_from(after.as_secs().max(1)).unwrap_or(u32::MAX));
+        let retry_after_s = error.retry_after().map(|after| {
+            u32::try_from(after.saturating_sub(RETRY_SOONEST).as_secs())
+                .unwrap_or(u32::MAX)
+                .saturating_add(soon_s())
+        });
         let mut answer = match error {
             EngineError::NotFound => return Self::unknown_system(),
             EngineError::Refused(refusal) => return refusal.into(),
@@ -151,6 +167,19 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Unavailable { .. } | EngineError::Timeout { .. } => Self::unavailable(message),
             EngineError::Overloaded { .. } => Self::unavailable(message).code("overloaded"),
+            EngineError::Log(trouble) => Self::unavailable(message).code(match trouble {
+                LogTrouble::Behind => "overloaded",
+                LogTrouble::Full => "log_full",
+                LogTrouble::Slow | LogTrouble::Stopped => "unavailable",
+            }),
+            EngineError::TooMuch { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+                    .code("system_overloaded")
+            }
+            EngineError::TooLarge => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+                    .code("body_too_large")
+            }
             EngineError::Draining => Self::draining(),
             EngineError::Corrupt { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).code("state_unreadable")

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::body::Whole;
 use super::config_body::{self, Job};
+use super::durability::{Asked, Durable};
 use super::error::ApiError;
 use super::extract::{Books, Caller, Query};
 use super::json as reading;
@@ -23,26 +24,26 @@ pub(super) async fn create(
     State(app): State<Shared>,
     Books(ledger): Books,
     caller: Caller,
+    asked: Asked,
     Whole(body): Whole,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Durable, ApiError> {
     ledger.set_operation(Operation::CreateJob);
     let job = config_body::read(&reading::parse(&body)?)?;
-    let system = match job {
+    let (system, promise) = match job {
         Job::Continue(system) => {
             let answer = app.engine.inspect(system, caller.access(), Question::Summary, &ledger).await?;
-            answer.gate.wait(&ledger).await?;
-            system
+            (system, asked.release(&app, answer.gate, &ledger).await?)
         }
         Job::New { name, spec } => {
             let new = NewSystem { system_id: Uuid::new_v4(), org_id: caller.0, name, spec: *spec };
             let system = new.system_id;
             let executed = app.engine.create(new, &ledger).await;
             let executed = executed.map_err(|e| ApiError::from(e).within(config_body::place))?;
-            executed.gate.wait(&ledger).await?;
-            system
+            (system, asked.release_command(&app, executed.gate, &ledger).await?)
         }
     };
-    Ok(Json(json!({"job_id": job_id(system), "status": "succeeded", "metadata": metadata(&app, system)})))
+    let body = json!({"job_id": job_id(system), "status": "succeeded", "metadata": metadata(&app, system)});
+    Ok(promise.over(body))
 }
 
 /// `GET /api/prompt-learning/online/jobs/{job_id}`
@@ -91,7 +92,7 @@ async fn ask(
     ledger: &Ledger,
 ) -> Result<Value, ApiError> {
     let answer = app.engine.inspect(system, caller.access(), question, ledger).await?;
-    answer.gate.wait(ledger).await?;
+    Asked::NOTHING.release(app, answer.gate, ledger).await?;
     Ok(answer.body)
 }
 

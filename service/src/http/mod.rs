@@ -18,6 +18,7 @@ use crate::proxy::upstream::Upstreams;
 mod body;
 mod chat;
 mod config_body;
+mod durability;
 mod error;
 mod extract;
 mod jobs;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::Json;
 use axum::extract::State;
 use mipro_telemetry::Operation;
 use serde_json::value::RawValue;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::body::Whole;
+use super::durability::{Asked, Durable};
 use super::error::ApiError;
 use super::extract::{Books, Caller, Query, SystemPath};
 use super::json::{self as reading, Fields};
@@ -21,22 +21,23 @@ pub(super) async fn status(
     State(app): State<Shared>,
     Books(ledger): Books,
     caller: Caller,
+    asked: Asked,
     SystemPath(system): SystemPath,
     Whole(body): Whole,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Durable, ApiError> {
     let report = read_report(&body)?;
     ledger.set_operation(operation(&report));
     let executed = app.engine.execute(system, caller.access(), Command::Report(report), &ledger).await?;
-    executed.gate.wait(&ledger).await?;
+    let promise = asked.release_command(&app, executed.gate, &ledger).await?;
     let Reply::Status { candidate_id, rollout_id, status, version, .. } = executed.reply else {
         return Err(ApiError::panicked());
     };
-    Ok(Json(json!({
+    Ok(promise.over(json!({
         "candidate_id": candidate_id,
         "rollout_id": rollout_id,
         "status": status,
         "version": version,
-        "durability": app.engine.durability().name(),
+        "durability": promise.level.name(),
     })))
 }
 
@@ -102,16 +103,17 @@ pub(super) async fn add_candidate(
     State(app): State<Shared>,
     Books(ledger): Books,
     caller: Caller,
+    asked: Asked,
     SystemPath(system): SystemPath,
     Whole(body): Whole,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Durable, ApiError> {
     ledger.set_operation(Operation::AddCandidate);
     let candidate = read_candidate(&reading::parse(&body)?)?;
     let command = Command::AddCandidate(candidate);
     let executed = app.engine.execute(system, caller.access(), command, &ledger).await?;
-    executed.gate.wait(&ledger).await?;
+    let promise = asked.release_command(&app, executed.gate, &ledger).await?;
     let Reply::Candidate { candidate_id, version } = executed.reply else { return Err(ApiError::panicked()) };
-    Ok(Json(json!({"candidate_id": candidate_id, "version": version})))
+    Ok(promise.over(json!({"candidate_id": candidate_id, "version": version})))
 }
 
 fn read_candidate(body: &Value) -> Result<NewCandidate, ApiError> {
@@ -148,12 +150,13 @@ pub(super) async fn state(
     State(app): State<Shared>,
     Books(ledger): Books,
     caller: Caller,
+    asked: Asked,
     SystemPath(system): SystemPath,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Durable, ApiError> {
     ledger.set_operation(Operation::GetState);
     let answer = app.engine.inspect(system, caller.access(), Question::State, &ledger).await?;
-    answer.gate.wait(&ledger).await?;
-    Ok(Json(answer.body))
+    let promise = asked.release(&app, answer.gate, &ledger).await?;
+    Ok(promise.over(answer.body))
 }
 
 /// `GET …/systems/{system_id}/events`
@@ -161,14 +164,15 @@ pub(super) async fn events(
     State(app): State<Shared>,
     Books(ledger): Books,
     caller: Caller,
+    asked: Asked,
     SystemPath(system): SystemPath,
     query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Durable, ApiError> {
     ledger.set_operation(Operation::GetEvents);
     let limit_max = app.options.limits.events_limit_max;
     let limit = query.whole("limit", limit_max)?.min(limit_max);
     let question = Question::Events { since_seq: query.whole("since_seq", 0)?, limit };
     let answer = app.engine.inspect(system, caller.access(), question, &ledger).await?;
-    answer.gate.wait(&ledger).await?;
-    Ok(Json(answer.body))
+    let promise = asked.release(&app, answer.gate, &ledger).await?;
+    Ok(promise.over(answer.body))
 }

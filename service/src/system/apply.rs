@@ -18,12 +18,14 @@ const FORGOTTEN_PER_EVENT_MAX: usize = 64;
 #[must_use]
 pub fn found(new: &NewSystem, context: &Context) -> (State, Vec<Recorded>, Reply) {
     let mut state = State::empty(new, context.now_us);
-    let recorded = record(&mut state, create(new), context, &mut NoProbe);
+    let recorded = record(&state, create(new), context);
+    recorded.iter().for_each(|recorded| apply(&mut state, recorded, &mut NoProbe));
     let version = state.version;
     (state, recorded, Reply::Created { version })
 }
 
-/// Runs a command: decides it, numbers its events, applies them. The recorded events are what the log must keep.
+/// Runs a command at once, for callers without a log: decides it, numbers its events, applies them. The recorded events
+/// are what the history must keep. With a log between, the steps are the caller's: [`decide()`], [`record()`], append, [`apply()`].
 ///
 /// # Errors
 /// The [`Refusal`]; the state is as it was.
@@ -34,18 +36,16 @@ pub fn execute(
     probe: &mut impl Probe,
 ) -> Result<(Vec<Recorded>, Reply), Refusal> {
     let decision = decide(state, command, context, probe)?;
-    let recorded = record(state, decision.events, context, probe);
+    let recorded = record(state, decision.events, context);
+    recorded.iter().for_each(|recorded| apply(state, recorded, probe));
     Ok((recorded, decision.reply))
 }
 
-fn record(state: &mut State, events: Vec<Event>, context: &Context, probe: &mut impl Probe) -> Vec<Recorded> {
-    let mut recorded = Vec::with_capacity(events.len());
-    for event in events {
-        let next = Recorded { seq: state.version + 1, at_us: context.now_us, event };
-        apply(state, &next, probe);
-        recorded.push(next);
-    }
-    recorded
+/// Numbers the events of a decision as the next ones after `state`, which stays as it is until they are applied.
+#[must_use]
+pub fn record(state: &State, events: Vec<Event>, context: &Context) -> Vec<Recorded> {
+    let at_us = context.now_us;
+    (state.version + 1..).zip(events).map(|(seq, event)| Recorded { seq, at_us, event }).collect()
 }
 
 /// Applies the next event. Events must come in order and without gaps; keeping them so is the caller's part.

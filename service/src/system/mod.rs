@@ -3,7 +3,8 @@
 //! A **command** may be refused; [`decide()`] turns an accepted one into **events**; [`apply()`] folds an event into the
 //! [`State`] and cannot fail. Time and randomness come in with the command's [`Context`], and everything random that was
 //! decided (which candidate, with which probability) is written into the event, so that folding the events again gives
-//! the same state, byte for byte.
+//! the same state, byte for byte. Between the two stands [`record()`], which numbers the events and changes nothing: a log
+//! takes them there, and one that refuses them leaves the state as it was.
 //!
 //! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
@@ -20,7 +21,7 @@ pub mod spec;
 pub mod state;
 pub mod view;
 
-pub use apply::{apply, execute, found};
+pub use apply::{apply, execute, found, record};
 pub use command::{
     Command, Context, NewCandidate, NewSystem, OrgId, Reply, RolloutReply, Status, StatusReport, SystemId,
 };
