@@ -67,7 +67,7 @@ impl Outcome {
         }
     }
 
-    fn brief(&self) -> String {
+    pub(crate) fn brief(&self) -> String {
         match self {
             Self::Reply(Reply::Rollout(r)) => {
                 format!("rollout {} p={} sticky={} v{}", r.candidate_id, r.probability, r.sticky, r.version)

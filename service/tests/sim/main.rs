@@ -1,6 +1,7 @@
 //! The whole service, simulated: one seed is one history.
 
 mod book;
+mod check;
 mod client;
 mod dice;
 mod process;
@@ -36,8 +37,24 @@ fn history(seed: u64, print: bool) -> Report {
             outside.scene.violated("a clean stop failed".to_owned());
         }
     });
+    let events = (0..outside.systems.len()).map(|system| truth(&outside, system)).collect();
+    let truth = check::Truth { events, host_gone: std::env::var("HG").is_ok() };
+    for wrong in check::check(&truth, &outside.book.made()) {
+        outside.scene.violated(wrong);
+    }
     let hash = outside.scene.hash();
     Report { seed, hash, calls: outside.book.made().len(), violations: outside.scene.violations() }
+}
+
+fn truth(outside: &Outside, system: usize) -> Vec<mipro_service::system::Recorded> {
+    use futures_util::FutureExt;
+    use object_store::ObjectStoreExt;
+    let Some(row) = outside.table.rows.get(outside.systems[system]) else { return Vec::new() };
+    let path = object_store::path::Path::from(row.state_ref.unwrap());
+    let bytes = async { outside.objects.inner.get(&path).await.unwrap().bytes().await.unwrap() };
+    let bytes = bytes.now_or_never().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    serde_json::from_value(value["events"].take()).unwrap()
 }
 
 #[test]
