@@ -4,6 +4,7 @@ mod book;
 mod check;
 mod client;
 mod dice;
+mod explore;
 mod process;
 mod scene;
 mod stores;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{self, Engine, EngineKind, EngineOptions};
+use mipro_service::log::{EventLog, MemoryLog};
 use mipro_service::store::{Blobs, Stores};
 use mipro_service::system::{NewSystem, PatternMessage, Prompt, SystemSpec};
 use mipro_telemetry::Recorders;
@@ -88,7 +89,7 @@ impl Outside {
         let mut dice = self.scene.dice("options", &[]);
         let contexts =
             Contexts::simulated(self.scene.seed ^ (self.processes << 32), self.scene.base_us());
-        let mut options = EngineOptions::new(EngineKind::Actor, contexts);
+        let mut options = actor_options(contexts);
         options.actor.shards = 1 + dice.index(2);
         options.actor.systems_max = options.actor.shards * (1 + dice.index(2));
         options.actor.save_events_max = dice.between(1, 20);
@@ -96,8 +97,18 @@ impl Outside {
         options.actor.gate_wait_max = Duration::from_secs(2);
         let blobs = Blobs::over(self.objects.clone(), Duration::from_millis(400));
         let stores = Stores { table: self.table.clone(), blobs };
-        engine::build(&options, stores, Recorders::new())
+        engine_on(&options, stores, Arc::new(MemoryLog::default()))
     }
+}
+
+/// What every engine here is told.
+pub(crate) fn actor_options(contexts: Contexts) -> EngineOptions {
+    EngineOptions::new(EngineKind::Actor, contexts)
+}
+
+/// An engine on a log.
+pub(crate) fn engine_on(options: &EngineOptions, stores: Stores, log: Arc<dyn EventLog>) -> Arc<dyn Engine> {
+    engine::build_with_log(options, stores, Recorders::new(), log)
 }
 
 /// The clients' tasks, which end with the process.
