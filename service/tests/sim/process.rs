@@ -1,6 +1,6 @@
 //! A process of the service: it begins on what the last one left, runs, and dies.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use mipro_service::clock::Contexts;
@@ -108,7 +108,9 @@ pub(crate) fn actor_options(contexts: Contexts) -> EngineOptions {
 
 /// An engine on a log.
 pub(crate) fn engine_on(options: &EngineOptions, stores: Stores, log: Arc<dyn EventLog>) -> Arc<dyn Engine> {
-    engine::build_with_log(options, stores, Recorders::new(), log)
+    // Histograms are large, and nobody looks at these.
+    static RECORDERS: LazyLock<Recorders> = LazyLock::new(Recorders::new);
+    engine::build_with_log(options, stores, RECORDERS.clone(), log)
 }
 
 /// The clients' tasks, which end with the process.
