@@ -31,6 +31,8 @@ pub struct Document {
     pub state: State,
     /// Every event so far.
     pub history: History,
+    /// The fencing epoch under which it is saved: part of its row, not of the stored document.
+    pub epoch: u64,
 }
 
 /// Every event so far, in order. Grows for ever: the fault that a later rung mends.
@@ -121,7 +123,7 @@ impl Document {
     #[must_use]
     pub fn found(new: &NewSystem, context: &Context) -> (Self, Reply) {
         let (state, events, reply) = found(new, context);
-        (Self { state, history: events.into() }, reply)
+        (Self { state, history: events.into(), epoch: 0 }, reply)
     }
 
     /// Runs a command; the policy's work is clocked in `ledger`. `keep` sees the events before they are applied. Its error
@@ -191,7 +193,7 @@ impl Document {
         let stored = stored.map_err(|e| {
             corrupt(key, format!("no valid document at line {}, column {}", e.line(), e.column()))
         })?;
-        let document = Self { state: stored.state, history: stored.events.into() };
+        let document = Self { state: stored.state, history: stored.events.into(), epoch: 0 };
         if document.state.system_id != system {
             return Err(corrupt(key, "it is another system's state".to_owned()));
         }

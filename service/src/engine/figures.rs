@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::keeper::SaveError;
+use crate::snapshot::SaveError;
 
 /// An engine's counters and gauges, read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +25,7 @@ pub struct Figures {
 
 /// The counters behind [`Figures`].
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     pub(crate) resident: AtomicU64,
     pub(crate) unsaved_events: AtomicU64,
     pub(crate) saves: AtomicU64,

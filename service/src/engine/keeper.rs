@@ -11,6 +11,8 @@ use uuid::Uuid;
 use super::document::{Document, corrupt};
 use super::figures::Counters;
 use super::{Access, EngineError};
+use crate::crash;
+pub(crate) use crate::snapshot::SaveError;
 use crate::store::blobs::PutRule;
 use crate::store::{StoreError, Stores, SystemRow, WriteRule};
 use crate::system::{OrgId, SystemId};
@@ -18,28 +20,11 @@ use crate::system::{OrgId, SystemId};
 /// Attempts to find a free key for an object. The first conflict is an orphan of an earlier save; the next keys are random.
 const KEYS_MAX: usize = 3;
 
-/// Why a save came to nothing.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SaveError {
-    /// A store failed. The save may have happened or not.
-    Failed(EngineError),
-    /// The row is at our version or beyond, and not by our hand: what is in memory is not what is stored.
-    Conflict,
-}
-
-impl From<SaveError> for EngineError {
-    fn from(error: SaveError) -> Self {
-        match error {
-            SaveError::Failed(error) => error,
-            SaveError::Conflict => Self::unavailable("the state was changed by another process and"),
-        }
-    }
-}
-
 /// What a save that failed half-way had done, so that repeating it needn't begin anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attempt {
-    pub(super) written: Option<(u64, String)>,
+    /// Version, key and length of the object that is there and that no row names yet.
+    pub(super) written: Option<(u64, String, usize)>,
 }
 
 /// Loads and saves. Cheap to clone.
@@ -68,13 +53,19 @@ impl Keeper {
         let key = row.state_ref.ok_or_else(|| {
             corrupt(&system.to_string(), "the system's row names no stored state".to_owned())
         })?;
+        if !key.ends_with(".json") {
+            let problem = "it is a snapshot of the engine actor: start with that engine";
+            return Err(corrupt(&key, problem.to_owned()));
+        }
         let bytes = match self.stores.blobs.get(&key, &ledger).await {
             Err(StoreError::NotFound) => {
                 return Err(corrupt(&key, "the system's row names an object that is not there".to_owned()));
             }
             other => other?,
         };
-        ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes))
+        let mut document = ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes))?;
+        document.epoch = row.epoch;
+        Ok(document)
     }
 
     /// Overwrites object and row, whatever is there: of two savers that loaded the same version, the later one wins and the
@@ -86,9 +77,9 @@ impl Keeper {
     ) -> Result<(), EngineError> {
         let ledger = ledger.in_phase(Phase::Save);
         let bytes = ledger.time(Stage::StateEncode, || document.encode())?;
-        let key = key(document, None);
+        let (key, length) = (key(document, None), bytes.len());
         self.stores.blobs.put(&key, bytes, PutRule::Overwrite, Stage::S3Put, &ledger).await?;
-        self.stores.table.upsert(&row(document, key), WriteRule::Overwrite, &ledger).await?;
+        self.stores.table.upsert(&row(document, key, length), WriteRule::Overwrite, &ledger).await?;
         Ok(())
     }
 
@@ -96,8 +87,9 @@ impl Keeper {
     pub(crate) async fn save_through(&self, document: &Document, ledger: &Ledger) -> Result<(), SaveError> {
         let ledger = ledger.in_phase(Phase::Save);
         let bytes = ledger.time(Stage::StateEncode, || document.encode()).map_err(SaveError::Failed)?;
+        let length = bytes.len();
         let key = self.put_fresh(document, bytes, Stage::S3Put, &ledger).await?;
-        let row = row(document, key);
+        let row = row(document, key, length);
         let advanced = self.stores.table.upsert(&row, WriteRule::Advance, &ledger).await;
         if advanced.map_err(failed)? { Ok(()) } else { Err(SaveError::Conflict) }
     }
@@ -123,8 +115,8 @@ impl Keeper {
         ledger: &Ledger,
     ) -> Result<(), SaveError> {
         let version = document.state.version;
-        let (key, row) = match attempt.written.take().filter(|(written, _)| *written == version) {
-            Some((_, key)) => (key.clone(), row(&document, key)),
+        let (written, row) = match attempt.written.take().filter(|(written, ..)| *written == version) {
+            Some(written) => (written.clone(), row(&document, written.1, written.2)),
             None => {
                 let clock = ledger.clone();
                 // Encoding a long history takes milliseconds, which nobody's request should spend in the queue behind it.
@@ -137,13 +129,16 @@ impl Keeper {
                     SaveError::Failed(EngineError::Internal { what: "encoding a state panicked" })
                 })?;
                 let bytes = bytes.map_err(SaveError::Failed)?;
+                let length = bytes.len();
                 let key = self.put_fresh(&document, bytes, Stage::SnapshotPut, ledger).await?;
-                (key.clone(), row(&document, key))
+                ((version, key.clone(), length), row(&document, key, length))
             }
         };
-        attempt.written = Some((version, key));
+        attempt.written = Some(written);
+        crash::point("snapshot.put");
         let moved = self.move_pointer(&row, ledger).await;
         if moved.is_ok() {
+            crash::point("pointer.moved");
             attempt.written = None;
         }
         moved
@@ -227,7 +222,7 @@ fn key(document: &Document, suffix: Option<Uuid>) -> String {
     }
 }
 
-fn row(document: &Document, key: String) -> SystemRow {
+fn row(document: &Document, key: String, length: usize) -> SystemRow {
     let state = &document.state;
     SystemRow {
         system_id: state.system_id,
@@ -236,6 +231,10 @@ fn row(document: &Document, key: String) -> SystemRow {
         mode: state.spec.mode.name().to_owned(),
         version: state.version,
         state_ref: Some(key),
+        epoch: document.epoch,
+        state_bytes: Some(length as u64),
+        state_checksum: None,
+        previous: None,
         updated_at: None,
     }
 }

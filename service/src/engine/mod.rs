@@ -14,7 +14,7 @@ pub mod document;
 pub mod error;
 pub mod figures;
 pub mod gate;
-mod keeper;
+pub(crate) mod keeper;
 mod options;
 mod shard;
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use http::Extensions;
 use mipro_telemetry::{Ledger, Stage};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
@@ -186,6 +187,57 @@ impl Blobs {
         guard.done();
         ledger.count(stage, self.local_request(), size, 0);
         Ok(())
+    }
+
+    /// An object's length in bytes, without reading it. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or the store is down or slow.
+    pub async fn size(&self, key: &str) -> Result<u64, StoreError> {
+        let status = AtomicU16::new(0);
+        Ok(self.bounded(self.store.head(&self.path(key)), &status).await?.size)
+    }
+
+    /// Removes an object; one that is not there is as good as removed.
+    ///
+    /// # Errors
+    /// The store is down or slow; the object may be there or not.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let status = AtomicU16::new(0);
+        match self.bounded(self.store.delete(&self.path(key)), &status).await {
+            Err(StoreError::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The keys of all objects in a folder and the folders below it, sorted; at most `keys_max`. A folder's name ends with no
+    /// slash; keys come back as [`Blobs::get`] takes them.
+    ///
+    /// # Errors
+    /// The store is down or slow, or there are more keys than `keys_max`: half a listing passes for no whole one.
+    pub async fn list(&self, folder: &str, keys_max: usize) -> Result<Vec<String>, StoreError> {
+        let status = AtomicU16::new(0);
+        let path = self.path(folder);
+        let above = self.prefix.parts().count();
+        let walk = async {
+            let mut keys = Vec::new();
+            let mut found = self.store.list(Some(&path));
+            while let Some(object) = found.try_next().await? {
+                let key: Path = object.location.parts().skip(above).collect();
+                keys.push(key.to_string());
+                if keys.len() > keys_max {
+                    break;
+                }
+            }
+            Ok(keys)
+        };
+        let mut keys = self.bounded(walk, &status).await?;
+        if keys.len() > keys_max {
+            let reason = format!("a folder holds more than {keys_max} objects");
+            return Err(StoreError::Unavailable { what: WHAT, reason });
+        }
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     /// Whether the store answers: asks for an object that need not be there.

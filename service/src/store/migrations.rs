@@ -14,10 +14,11 @@ pub struct Migration {
 }
 
 /// Every migration, oldest first.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "systems",
-    postgres: "CREATE TABLE systems (
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "systems",
+        postgres: "CREATE TABLE systems (
         system_id uuid PRIMARY KEY,
         org_id uuid NOT NULL,
         status text NOT NULL,
@@ -27,7 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         updated_at timestamptz NOT NULL DEFAULT now()
     );
     CREATE INDEX systems_org ON systems (org_id);",
-    sqlite: "CREATE TABLE systems (
+        sqlite: "CREATE TABLE systems (
         system_id TEXT PRIMARY KEY NOT NULL,
         org_id TEXT NOT NULL,
         status TEXT NOT NULL,
@@ -37,7 +38,27 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
     ) WITHOUT ROWID;
     CREATE INDEX systems_org ON systems (org_id);",
-}];
+    },
+    Migration {
+        version: 2,
+        name: "snapshots",
+        postgres: "ALTER TABLE systems
+            ADD COLUMN epoch bigint NOT NULL DEFAULT 0,
+            ADD COLUMN state_bytes bigint,
+            ADD COLUMN state_checksum text,
+            ADD COLUMN prev_ref text,
+            ADD COLUMN prev_version bigint,
+            ADD COLUMN prev_bytes bigint,
+            ADD COLUMN prev_checksum text;",
+        sqlite: "ALTER TABLE systems ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE systems ADD COLUMN state_bytes INTEGER;
+        ALTER TABLE systems ADD COLUMN state_checksum TEXT;
+        ALTER TABLE systems ADD COLUMN prev_ref TEXT;
+        ALTER TABLE systems ADD COLUMN prev_version INTEGER;
+        ALTER TABLE systems ADD COLUMN prev_bytes INTEGER;
+        ALTER TABLE systems ADD COLUMN prev_checksum TEXT;",
+    },
+];
 
 /// The newest version this build knows.
 #[must_use]

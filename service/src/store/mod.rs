@@ -86,16 +86,41 @@ pub struct SystemRow {
     pub version: u64,
     /// The key of the stored state.
     pub state_ref: Option<String>,
+    /// The fencing epoch under which `state_ref` was written; 0 before there were epochs. Never falls.
+    pub epoch: u64,
+    /// Length of the object that `state_ref` names, in bytes; unknown in rows of schema version 1.
+    pub state_bytes: Option<u64>,
+    /// BLAKE3 of that object, where its writer made one: kept outside the object, it tells a misdirected or an old object
+    /// from the right one.
+    pub state_checksum: Option<[u8; 32]>,
+    /// What the row named before. [`WriteRule::Advance`] moves it there by itself; in a row that is to be written it is
+    /// not looked at.
+    pub previous: Option<PreviousState>,
     /// When the row was written, as the database's clock has it (RFC 3339). `None` in a row that is yet to be written.
     pub updated_at: Option<String>,
+}
+
+/// The stored state that a row named before the one it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousState {
+    /// The object's key.
+    pub state_ref: String,
+    /// Sequence number of the newest event in it.
+    pub version: u64,
+    /// Its length in bytes, where known.
+    pub bytes: Option<u64>,
+    /// Its BLAKE3, where its writer made one.
+    pub checksum: Option<[u8; 32]>,
 }
 
 /// When a write may replace a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteRule {
-    /// Always, as the original did: of two writers the later one wins, whatever it has seen.
+    /// Always, as the original did: of two writers the later one wins, whatever it has seen. The row then has no previous
+    /// state: what it named before may be of another history.
     Overwrite,
-    /// Only if the row's version is lower: a late or foreign write never takes the row back.
+    /// Only if the row's epoch is not higher and its version is lower: a late or foreign write never takes the row back.
+    /// The statement itself keeps what the row named as its previous state.
     Advance,
 }
 
@@ -109,6 +134,15 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
     /// Inserts a row, or replaces it where `rule` lets it. Gives whether the row is now the one given: `false` means
     /// that `rule` forbade it. After an error the row may or may not have been written.
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError>;
+
+    /// The rows of those of `systems` that have one, in no order. Give it some hundreds at a time.
+    async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {
+        let mut rows = Vec::with_capacity(systems.len());
+        for system in systems {
+            rows.extend(self.get(*system, ledger).await?);
+        }
+        Ok(rows)
+    }
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -176,6 +210,21 @@ pub async fn open_table(options: &TableOptions) -> Result<Arc<dyn SystemTable>, 
             "the database URL must begin with postgres:// or sqlite: (sqlite:/path/to/file.db)".to_owned(),
         )),
     }
+}
+
+/// A checksum as both databases keep it: 64 hex digits.
+fn checksum_text(checksum: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*checksum).to_hex().to_string()
+}
+
+/// Reads a checksum back; `Err` where it is none.
+fn checksum_from(text: Option<&str>) -> Result<Option<[u8; 32]>, ()> {
+    text.map(|text| blake3::Hash::from_hex(text).map(Into::into).map_err(drop)).transpose()
+}
+
+/// A number as both databases keep it.
+fn storable(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::Config("a number beyond 2^63 can't be stored".to_owned()))
 }
 
 /// The two stores an engine stands on.

@@ -24,7 +24,10 @@ use url::Url;
 use uuid::Uuid;
 
 use super::migrations::{CREATE_LEDGER, MIGRATIONS, READ_VERSION, newest};
-use super::{StoreError, SystemRow, SystemTable, TableOptions, WriteRule, tls};
+use super::{
+    PreviousState, StoreError, SystemRow, SystemTable, TableOptions, WriteRule, checksum_from, checksum_text,
+    storable, tls,
+};
 
 const WHAT: &str = "the database (postgres)";
 
@@ -34,22 +37,34 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7142903319846215)";
 const SELECT: &str = "SELECT to_jsonb(t) AS payload \
     FROM (SELECT * FROM systems WHERE system_id = $1::uuid LIMIT 1) t";
 
+/// As many rows as there are, in one answer.
+const SELECT_MANY: &str = "SELECT COALESCE(jsonb_agg(to_jsonb(t)), '[]'::jsonb) AS payload \
+    FROM (SELECT * FROM systems WHERE system_id = ANY($1::uuid[])) t";
+
 const UPSERT: &str = "WITH inserted AS (
-        INSERT INTO systems (system_id, org_id, status, mode, version, state_ref)
-        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6)
+        INSERT INTO systems
+            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
+        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (system_id) DO UPDATE SET
             org_id = EXCLUDED.org_id, status = EXCLUDED.status, mode = EXCLUDED.mode,
-            version = EXCLUDED.version, state_ref = EXCLUDED.state_ref, updated_at = now()
+            prev_ref = NULL, prev_version = NULL, prev_bytes = NULL, prev_checksum = NULL,
+            version = EXCLUDED.version, state_ref = EXCLUDED.state_ref,
+            epoch = GREATEST(systems.epoch, EXCLUDED.epoch),
+            state_bytes = EXCLUDED.state_bytes, state_checksum = EXCLUDED.state_checksum, updated_at = now()
         RETURNING *
     ) SELECT to_jsonb(inserted) AS payload FROM inserted";
 
 const ADVANCE: &str = "WITH inserted AS (
-        INSERT INTO systems (system_id, org_id, status, mode, version, state_ref)
-        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6)
+        INSERT INTO systems
+            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
+        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (system_id) DO UPDATE SET
             org_id = EXCLUDED.org_id, status = EXCLUDED.status, mode = EXCLUDED.mode,
-            version = EXCLUDED.version, state_ref = EXCLUDED.state_ref, updated_at = now()
-        WHERE systems.version < EXCLUDED.version
+            prev_ref = systems.state_ref, prev_version = systems.version,
+            prev_bytes = systems.state_bytes, prev_checksum = systems.state_checksum,
+            version = EXCLUDED.version, state_ref = EXCLUDED.state_ref, epoch = EXCLUDED.epoch,
+            state_bytes = EXCLUDED.state_bytes, state_checksum = EXCLUDED.state_checksum, updated_at = now()
+        WHERE systems.epoch <= EXCLUDED.epoch AND systems.version < EXCLUDED.version
         RETURNING *
     ) SELECT to_jsonb(inserted) AS payload FROM inserted";
 
@@ -213,17 +228,37 @@ impl SystemTable for PostgresTable {
     }
 
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError> {
-        let version = i64::try_from(row.version)
-            .map_err(|_| StoreError::Config("a version beyond 2^63 can't be stored".to_owned()))?;
+        let version = storable(row.version)?;
+        let epoch = storable(row.epoch)?;
+        let bytes = row.state_bytes.map(storable).transpose()?;
+        let checksum = row.state_checksum.as_ref().map(checksum_text);
         let sql = match rule {
             WriteRule::Overwrite => UPSERT,
             WriteRule::Advance => ADVANCE,
         };
-        let params: Params<'_> =
-            &[&row.system_id, &row.org_id, &row.status, &row.mode, &version, &row.state_ref];
+        let params: Params<'_> = &[
+            &row.system_id,
+            &row.org_id,
+            &row.status,
+            &row.mode,
+            &version,
+            &row.state_ref,
+            &epoch,
+            &bytes,
+            &checksum,
+        ];
         let written = self.run(sql, params, ledger).await?;
         let written = written.map(|row| ledger.time(Stage::DbDecode, || decode(&row))).transpose()?;
         Ok(written.is_some_and(|now| now.version == row.version))
+    }
+
+    async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {
+        let Some(row) = self.run(SELECT_MANY, &[&systems], ledger).await? else { return Ok(Vec::new()) };
+        ledger.time(Stage::DbDecode, || {
+            let Json(payloads) =
+                row.try_get::<_, Json<Vec<Payload>>>("payload").map_err(|_| not_of_this_schema())?;
+            payloads.into_iter().map(Payload::decode).collect()
+        })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -251,23 +286,51 @@ struct Payload {
     mode: String,
     version: u64,
     state_ref: Option<String>,
+    epoch: u64,
+    state_bytes: Option<u64>,
+    state_checksum: Option<String>,
+    prev_ref: Option<String>,
+    prev_version: Option<u64>,
+    prev_bytes: Option<u64>,
+    prev_checksum: Option<String>,
     updated_at: String,
 }
 
+impl Payload {
+    fn decode(self) -> Result<SystemRow, StoreError> {
+        let checksum = |text: Option<&str>| checksum_from(text).map_err(|()| not_of_this_schema());
+        let previous = match self.prev_ref {
+            None => None,
+            Some(state_ref) => Some(PreviousState {
+                state_ref,
+                version: self.prev_version.ok_or_else(not_of_this_schema)?,
+                bytes: self.prev_bytes,
+                checksum: checksum(self.prev_checksum.as_deref())?,
+            }),
+        };
+        Ok(SystemRow {
+            system_id: self.system_id,
+            org_id: self.org_id,
+            status: self.status,
+            mode: self.mode,
+            version: self.version,
+            state_ref: self.state_ref,
+            epoch: self.epoch,
+            state_bytes: self.state_bytes,
+            state_checksum: checksum(self.state_checksum.as_deref())?,
+            previous,
+            updated_at: Some(self.updated_at),
+        })
+    }
+}
+
+fn not_of_this_schema() -> StoreError {
+    StoreError::Corrupt { what: WHAT, problem: "a row of `systems` is not of this schema".to_owned() }
+}
+
 fn decode(row: &Row) -> Result<SystemRow, StoreError> {
-    let Json(payload) = row.try_get::<_, Json<Payload>>("payload").map_err(|_| StoreError::Corrupt {
-        what: WHAT,
-        problem: "a row of `systems` is not of this schema".to_owned(),
-    })?;
-    Ok(SystemRow {
-        system_id: payload.system_id,
-        org_id: payload.org_id,
-        status: payload.status,
-        mode: payload.mode,
-        version: payload.version,
-        state_ref: payload.state_ref,
-        updated_at: Some(payload.updated_at),
-    })
+    let Json(payload) = row.try_get::<_, Json<Payload>>("payload").map_err(|_| not_of_this_schema())?;
+    payload.decode()
 }
 
 /// Opens connections, with or without TLS.

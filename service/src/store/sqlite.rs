@@ -14,19 +14,37 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::migrations::{CREATE_LEDGER, MIGRATIONS, READ_VERSION, newest};
-use super::{StoreError, SystemRow, SystemTable, WriteRule};
+use super::{
+    PreviousState, StoreError, SystemRow, SystemTable, WriteRule, checksum_from, checksum_text, storable,
+};
 
 const WHAT: &str = "the database (sqlite)";
 
-const SELECT: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at
+const SELECT: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at,
+        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum
     FROM systems WHERE system_id = ?1";
 
-const UPSERT: &str = "INSERT INTO systems (system_id, org_id, status, mode, version, state_ref)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+const UPSERT: &str = "INSERT INTO systems
+        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT (system_id) DO UPDATE SET
-        org_id = excluded.org_id, status = excluded.status, mode = excluded.mode, version = excluded.version,
-        state_ref = excluded.state_ref, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
-    WHERE ?7 OR systems.version < excluded.version";
+        org_id = excluded.org_id, status = excluded.status, mode = excluded.mode,
+        prev_ref = NULL, prev_version = NULL, prev_bytes = NULL, prev_checksum = NULL,
+        version = excluded.version, state_ref = excluded.state_ref, epoch = max(systems.epoch, excluded.epoch),
+        state_bytes = excluded.state_bytes, state_checksum = excluded.state_checksum,
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+
+const ADVANCE: &str = "INSERT INTO systems
+        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT (system_id) DO UPDATE SET
+        org_id = excluded.org_id, status = excluded.status, mode = excluded.mode,
+        prev_ref = systems.state_ref, prev_version = systems.version,
+        prev_bytes = systems.state_bytes, prev_checksum = systems.state_checksum,
+        version = excluded.version, state_ref = excluded.state_ref, epoch = excluded.epoch,
+        state_bytes = excluded.state_bytes, state_checksum = excluded.state_checksum,
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE systems.epoch <= excluded.epoch AND systems.version < excluded.version";
 
 /// The `systems` table in one SQLite file.
 #[derive(Debug, Clone)]
@@ -89,10 +107,14 @@ impl SystemTable for SqliteTable {
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError> {
         let row = row.clone();
         self.with(ledger, move |connection, ledger| {
-            let version = i64::try_from(row.version)
-                .map_err(|_| StoreError::Config("a version beyond 2^63 can't be stored".to_owned()))?;
+            let (version, epoch) = (storable(row.version)?, storable(row.epoch)?);
+            let state_bytes = row.state_bytes.map(storable).transpose()?;
+            let sql = match rule {
+                WriteRule::Overwrite => UPSERT,
+                WriteRule::Advance => ADVANCE,
+            };
             let query = ledger.enter(Stage::DbQuery);
-            let mut statement = connection.prepare_cached(UPSERT).map_err(failed)?;
+            let mut statement = connection.prepare_cached(sql).map_err(failed)?;
             let changed = statement
                 .execute(params![
                     row.system_id.to_string(),
@@ -101,13 +123,32 @@ impl SystemTable for SqliteTable {
                     row.mode,
                     version,
                     row.state_ref,
-                    rule == WriteRule::Overwrite,
+                    epoch,
+                    state_bytes,
+                    row.state_checksum.as_ref().map(checksum_text),
                 ])
                 .map_err(failed)?;
             query.done();
             let bytes = row.status.len() + row.mode.len() + row.state_ref.map_or(0, |key| key.len());
             ledger.count(Stage::DbQuery, 1, bytes as u64, 0);
             Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {
+        let systems = systems.to_vec();
+        self.with(ledger, move |connection, ledger| {
+            let query = ledger.enter(Stage::DbQuery);
+            let mut statement = connection.prepare_cached(SELECT).map_err(failed)?;
+            let mut found = Vec::with_capacity(systems.len());
+            for system in &systems {
+                let row = statement.query_row(params![system.to_string()], RawRow::read).optional();
+                found.extend(row.map_err(failed)?);
+            }
+            query.done();
+            ledger.count(Stage::DbQuery, systems.len() as u64, found.iter().map(RawRow::bytes).sum(), 0);
+            ledger.time(Stage::DbDecode, || found.into_iter().map(RawRow::decode).collect())
         })
         .await
     }
@@ -146,6 +187,26 @@ struct RawRow {
     version: i64,
     state_ref: Option<String>,
     updated_at: String,
+    epoch: i64,
+    state: RawObject,
+    previous: RawObject,
+    previous_ref: Option<String>,
+    previous_version: Option<i64>,
+}
+
+/// What a row knows of an object beside its key.
+struct RawObject {
+    bytes: Option<i64>,
+    checksum: Option<String>,
+}
+
+impl RawObject {
+    fn decode(self) -> Result<(Option<u64>, Option<[u8; 32]>), StoreError> {
+        let bytes = self.bytes.map(|bytes| unsigned(bytes, "a negative length")).transpose()?;
+        let checksum = checksum_from(self.checksum.as_deref())
+            .map_err(|()| corrupt("a checksum that is no checksum"))?;
+        Ok((bytes, checksum))
+    }
 }
 
 impl RawRow {
@@ -158,6 +219,11 @@ impl RawRow {
             version: row.get(4)?,
             state_ref: row.get(5)?,
             updated_at: row.get(6)?,
+            epoch: row.get(7)?,
+            state: RawObject { bytes: row.get(8)?, checksum: row.get(9)? },
+            previous_ref: row.get(10)?,
+            previous_version: row.get(11)?,
+            previous: RawObject { bytes: row.get(12)?, checksum: row.get(13)? },
         })
     }
 
@@ -169,13 +235,27 @@ impl RawRow {
 
     fn decode(self) -> Result<SystemRow, StoreError> {
         let uuid = |text: &str| Uuid::parse_str(text).map_err(|_| corrupt("an id that is no UUID"));
+        let (state_bytes, state_checksum) = self.state.decode()?;
+        let previous = match self.previous_ref {
+            None => None,
+            Some(state_ref) => {
+                let version = self.previous_version.ok_or_else(|| corrupt("a key without a version"))?;
+                let (bytes, checksum) = self.previous.decode()?;
+                let version = unsigned(version, "a negative version")?;
+                Some(PreviousState { state_ref, version, bytes, checksum })
+            }
+        };
         Ok(SystemRow {
             system_id: uuid(&self.system_id)?,
             org_id: uuid(&self.org_id)?,
             status: self.status,
             mode: self.mode,
-            version: u64::try_from(self.version).map_err(|_| corrupt("a negative version"))?,
+            version: unsigned(self.version, "a negative version")?,
             state_ref: self.state_ref,
+            epoch: unsigned(self.epoch, "a negative epoch")?,
+            state_bytes,
+            state_checksum,
+            previous,
             updated_at: Some(self.updated_at),
         })
     }
@@ -243,6 +323,10 @@ fn reason(error: &rusqlite::Error) -> String {
         rusqlite::Error::SqliteFailure(code, _) => code.to_string(),
         _ => "a statement failed".to_owned(),
     }
+}
+
+fn unsigned(number: i64, problem: &str) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| corrupt(problem))
 }
 
 fn corrupt(problem: &str) -> StoreError {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mipro_service::store::blobs::PutRule;
 use mipro_service::store::{
-    BlobOptions, Blobs, S3Credentials, StoreError, SystemRow, SystemTable, TableOptions, WriteRule,
-    open_table,
+    BlobOptions, Blobs, PreviousState, S3Credentials, StoreError, SystemRow, SystemTable, TableOptions,
+    WriteRule, open_table,
 };
 use mipro_telemetry::{Breakdown, Ledger, Operation, Phase, Stage};
 use uuid::Uuid;
@@ -28,6 +28,10 @@ fn row(version: u64) -> SystemRow {
         mode: "online".into(),
         version,
         state_ref: Some(format!("systems/1/state-{version}.json")),
+        epoch: 0,
+        state_bytes: Some(1_000 + version),
+        state_checksum: Some([u8::try_from(version).unwrap(); 32]),
+        previous: None,
         updated_at: None,
     }
 }
@@ -49,15 +53,60 @@ async fn table_conformance(table: &dyn SystemTable) {
     assert!(!table.upsert(&at(3), WriteRule::Advance, &ledger()).await.unwrap(), "not to the same version");
     assert!(!table.upsert(&at(2), WriteRule::Advance, &ledger()).await.unwrap(), "and not back");
     assert!(table.upsert(&at(4), WriteRule::Advance, &ledger()).await.unwrap());
-    let nameless = SystemRow { state_ref: None, ..at(1) };
+    epochs_and_previous(table, id).await;
+    let nameless = SystemRow { state_ref: None, state_bytes: None, state_checksum: None, epoch: 9, ..at(1) };
     assert!(
         table.upsert(&nameless, WriteRule::Overwrite, &ledger()).await.unwrap(),
         "the original took it back"
     );
     let read = table.get(id, &ledger()).await.unwrap().unwrap();
-    assert_eq!(SystemRow { updated_at: None, ..read }, nameless);
+    assert_eq!(SystemRow { updated_at: None, ..read }, nameless, "and what was before is of another history");
+    assert!(table.upsert(&at(2), WriteRule::Overwrite, &ledger()).await.unwrap());
+    assert_eq!(table.get(id, &ledger()).await.unwrap().unwrap().epoch, 9, "an epoch never falls");
+    many(table, id).await;
     table.close().await;
     table.close().await;
+}
+
+/// What the row is after versions 3 and 4 of epoch 0.
+async fn epochs_and_previous(table: &dyn SystemTable, id: Uuid) {
+    let at = |version, epoch| SystemRow { system_id: id, epoch, ..row(version) };
+    let previous = |version| {
+        let SystemRow { state_ref, state_bytes, state_checksum, .. } = row(version);
+        PreviousState { state_ref: state_ref.unwrap(), version, bytes: state_bytes, checksum: state_checksum }
+    };
+    let advance = async |row: SystemRow| table.upsert(&row, WriteRule::Advance, &ledger()).await.unwrap();
+    let now = async || SystemRow { updated_at: None, ..table.get(id, &ledger()).await.unwrap().unwrap() };
+    assert_eq!(now().await, SystemRow { previous: Some(previous(3)), ..at(4, 0) }, "the one before is kept");
+    assert!(advance(at(6, 8)).await, "a higher epoch");
+    assert!(!advance(at(9, 7)).await, "a lower epoch is fenced, however new its version");
+    assert!(!advance(at(6, 9)).await, "a higher epoch can't repeat a version");
+    assert!(!advance(at(5, 9)).await, "nor go back");
+    assert_eq!(
+        now().await,
+        SystemRow { previous: Some(previous(4)), ..at(6, 8) },
+        "what is refused changes nothing"
+    );
+    assert!(advance(at(7, 8)).await, "the same epoch goes on");
+    let foreign = SystemRow { previous: Some(previous(1)), ..at(8, 8) };
+    assert!(advance(foreign).await);
+    assert_eq!(
+        now().await,
+        SystemRow { previous: Some(previous(7)), ..at(8, 8) },
+        "the database alone says what was before"
+    );
+}
+
+async fn many(table: &dyn SystemTable, id: Uuid) {
+    let other = Uuid::new_v4();
+    assert!(
+        table.upsert(&SystemRow { system_id: other, ..row(5) }, WriteRule::Advance, &ledger()).await.unwrap()
+    );
+    let mut found = table.get_many(&[id, Uuid::new_v4(), other], &ledger()).await.unwrap();
+    found.sort_by_key(|row| row.version);
+    let found: Vec<_> = found.iter().map(|row| (row.system_id, row.version)).collect();
+    assert_eq!(found, [(id, 2), (other, 5)], "those that are there");
+    assert_eq!(table.get_many(&[], &ledger()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -75,6 +124,36 @@ async fn the_sqlite_table_keeps_the_promises_and_its_file() {
         1,
         "migrating twice is harmless"
     );
+}
+
+/// The schema as version 1 made it and a row as it wrote it, word for word.
+const VERSION_1: &str = "CREATE TABLE schema_migrations (
+        version bigint PRIMARY KEY, name text NOT NULL, applied_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP);
+    INSERT INTO schema_migrations (version, name) VALUES (1, 'systems');
+    CREATE TABLE systems (
+        system_id TEXT PRIMARY KEY NOT NULL, org_id TEXT NOT NULL, status TEXT NOT NULL, mode TEXT NOT NULL,
+        version INTEGER NOT NULL, state_ref TEXT,
+        updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    ) WITHOUT ROWID;
+    CREATE INDEX systems_org ON systems (org_id);
+    INSERT INTO systems (system_id, org_id, status, mode, version, state_ref) VALUES
+        ('00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002', 'active', 'online', 7,
+         'systems/1/state-7.json');";
+
+#[tokio::test]
+async fn a_database_of_version_1_keeps_its_rows() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("mipro.db");
+    rusqlite::Connection::open(&file).unwrap().execute_batch(VERSION_1).unwrap();
+    let options = TableOptions { url: format!("sqlite:{}", file.display()), ..TableOptions::default() };
+    let table = open_table(&options).await.unwrap();
+    let old = SystemRow { state_bytes: None, state_checksum: None, ..row(7) };
+    let read = table.get(old.system_id, &ledger()).await.unwrap().unwrap();
+    assert_eq!(SystemRow { updated_at: None, ..read }, old);
+    assert!(table.upsert(&SystemRow { epoch: 1, ..row(8) }, WriteRule::Advance, &ledger()).await.unwrap());
+    let read = table.get(old.system_id, &ledger()).await.unwrap().unwrap();
+    let kept = PreviousState { state_ref: old.state_ref.unwrap(), version: 7, bytes: None, checksum: None };
+    assert_eq!(read.previous, Some(kept), "what the old build stored is what can be fallen back to");
 }
 
 #[tokio::test]
@@ -214,9 +293,21 @@ async fn blob_conformance(blobs: &Blobs) {
     assert!(matches!(put(b"two", PutRule::Create).await, Err(StoreError::AlreadyExists)));
     assert_eq!(blobs.get(key, &ledger()).await.unwrap(), "one");
     put(b"three", PutRule::Overwrite).await.unwrap();
-    let ledger = ledger();
-    assert_eq!(blobs.get(key, &ledger).await.unwrap(), "three");
-    assert_eq!(counts(&ledger.finish(), Stage::S3Get), (1, 5, 0));
+    let timed = ledger();
+    assert_eq!(blobs.get(key, &timed).await.unwrap(), "three");
+    assert_eq!(counts(&timed.finish(), Stage::S3Get), (1, 5, 0));
+    assert_eq!(blobs.size(key).await.unwrap(), 5);
+    let other = "systems/x/deep/er.idx";
+    blobs.put(other, Bytes::new(), PutRule::Create, Stage::S3Put, &LEDGER).await.unwrap();
+    blobs.put("systems/y/1", Bytes::new(), PutRule::Create, Stage::S3Put, &LEDGER).await.unwrap();
+    assert_eq!(blobs.list("systems/x", 2).await.unwrap(), [other, key], "as they are asked for, sorted");
+    assert!(blobs.list("systems/x", 1).await.is_err(), "half a listing passes for no whole one");
+    assert_eq!(blobs.list("nothing/there", 1).await.unwrap(), Vec::<String>::new());
+    for _ in 0..2 {
+        blobs.delete(other).await.unwrap();
+    }
+    assert!(matches!(blobs.size(other).await, Err(StoreError::NotFound)));
+    blobs.delete("systems/y/1").await.unwrap();
 }
 
 static LEDGER: std::sync::LazyLock<Ledger> = std::sync::LazyLock::new(ledger);

@@ -104,7 +104,7 @@ async fn a_state_read_anew_forgets_the_half_done_save_of_the_one_before() {
     let system = new_system(&shared).await;
     let slot = shared.slots.find(system).unwrap();
     let mut attempt = slot.save_turn().await;
-    attempt.written = Some((99, "systems/another".to_owned()));
+    attempt.written = Some((99, "systems/another".to_owned(), 1));
     drop(attempt);
     poison(&shared, system).await;
     assert_eq!(rewards(&shared, system).await, 0);

@@ -1,0 +1,2 @@
+//! Stand-in until the codec lands.
+pub mod event;

@@ -1,0 +1,323 @@
+//! How a system comes back into memory: row, snapshot, tail.
+//!
+//! [`Recovery::recover`] reads top to bottom. What it never does: show a state older than the one the row names, skip an
+//! event, or take events that were decided after another host had taken the system over.
+
+mod tail;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mipro_telemetry::{Ledger, Phase, Stage};
+use tokio::sync::Semaphore;
+
+use crate::engine::document::{Document, History, corrupt};
+use crate::engine::keeper::admit;
+use crate::engine::{Access, EngineError};
+use crate::log::{EventLog, Level};
+use crate::offload::Offload;
+use crate::snapshot::archive::Archive;
+use crate::snapshot::archive::reader::{Epochs, Source};
+use crate::snapshot::format::{self, Expected};
+use crate::snapshot::{hashed, is_snapshot};
+use crate::store::{StoreError, Stores, SystemRow};
+use crate::system::{State, SystemId};
+use tail::Tail;
+
+/// A system, as it was.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The fold of its events.
+    pub state: State,
+    /// Its history, where [`Recovery::keeping_history`] asked for it and the stored state was a document.
+    pub history: Option<History>,
+    /// The fencing epoch to write under: higher than any that was found.
+    pub epoch: u64,
+    /// Number of the newest event in the snapshot (or document) that was read.
+    pub snapshot_seq: u64,
+    /// Length of its object, in bytes.
+    pub snapshot_bytes: u64,
+    /// Events folded on top of it.
+    pub tail_events: u64,
+    /// Their bytes in the log.
+    pub tail_bytes: u64,
+    /// The newest snapshot could not be read, and this is from the one before it and a longer tail.
+    pub fell_back: bool,
+    /// The keys that the row names, newest first.
+    pub(crate) named: [Option<String>; 2],
+}
+
+/// Brings systems back. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    stores: Stores,
+    log: Arc<dyn EventLog>,
+    offload: Offload,
+    archive: Option<Arc<Archive>>,
+    limit: Option<Arc<Semaphore>>,
+    keeps_history: bool,
+}
+
+/// An object that a row names.
+struct Object {
+    key: String,
+    version: u64,
+    bytes: Option<u64>,
+    checksum: Option<[u8; 32]>,
+}
+
+/// What a stored object gave.
+struct Base {
+    state: State,
+    history: Option<History>,
+    epoch: u64,
+    bytes: u64,
+}
+
+/// Why an object gave nothing.
+enum Unread {
+    /// It is not there, or not what was written: the one before it may do.
+    Bad(String),
+    /// A store is down: later it may do.
+    Failed(EngineError),
+}
+
+impl Recovery {
+    /// From these stores and this log.
+    #[must_use]
+    pub fn new(stores: Stores, log: Arc<dyn EventLog>, offload: Offload) -> Self {
+        Self { stores, log, offload, archive: None, limit: None, keeps_history: false }
+    }
+
+    /// Also reads archived segments: those of other logs, whose host is gone, and those of this one when the newest snapshot
+    /// is damaged.
+    #[must_use]
+    pub fn with_archive(self, archive: Arc<Archive>) -> Self {
+        Self { archive: Some(archive), ..self }
+    }
+
+    /// Takes a permit before it reads a snapshot and a tail, so that a herd of systems that come back together doesn't take all
+    /// memory and threads.
+    #[must_use]
+    pub fn limited(self, permits: Arc<Semaphore>) -> Self {
+        Self { limit: Some(permits), ..self }
+    }
+
+    /// Keeps a document's history, for engines that store documents.
+    #[must_use]
+    pub fn keeping_history(self) -> Self {
+        Self { keeps_history: true, ..self }
+    }
+
+    /// Brings a system back. Dropping the future changes nothing anywhere; blocking reads run to their end.
+    ///
+    /// # Errors
+    /// - [`EngineError::NotFound`]: there is none, or it is another org's.
+    /// - [`EngineError::Corrupt`]: what is stored can't be read, has a gap, or was overtaken by another host.
+    /// - A store is down; trying again may help.
+    pub async fn recover(
+        &self,
+        system: SystemId,
+        access: Access,
+        ledger: &Ledger,
+    ) -> Result<Recovered, EngineError> {
+        let ledger = ledger.in_phase(Phase::Load);
+        // 1. The row. A foreign org's system costs it no more than that.
+        let row = self.stores.table.get(system, &ledger).await?.ok_or(EngineError::NotFound)?;
+        admit(access, row.org_id)?;
+        let _permit = match &self.limit {
+            Some(limit) => Some(limit.acquire().await.map_err(|_| EngineError::Draining)?),
+            None => None,
+        };
+        // 2. The newest snapshot that is whole, and 3. the one before it where that is not; 4. either may be an old document.
+        let (base, bad) = self.base(system, &row, &ledger).await?;
+        let (snapshot_seq, snapshot_bytes) = (base.state.version, base.bytes);
+        // 5. The tail: what the archive has and the log here has not, then the log.
+        let tail = Tail::new(base.state, base.history, base.epoch);
+        let tail = self.archived(system, tail, bad.is_some(), &ledger).await?;
+        let tail = self.logged(system, tail, &ledger).await?;
+        if let Some((key, problem)) = bad.as_ref().filter(|_| tail.state.version < row.version) {
+            return Err(corrupt(key, format!("{problem}; the one before it and the log don't reach it")));
+        }
+        // 6. The epoch to write under.
+        let epoch = row.epoch.max(tail.epoch) + 1;
+        Ok(Recovered {
+            epoch,
+            snapshot_seq,
+            snapshot_bytes,
+            tail_events: tail.events,
+            tail_bytes: tail.bytes,
+            fell_back: bad.is_some(),
+            named: [row.state_ref, row.previous.map(|previous| previous.state_ref)],
+            state: tail.state,
+            history: tail.history,
+        })
+    }
+
+    /// What the row names, or what it named before; then with the key of the newest and what is wrong with it.
+    async fn base(
+        &self,
+        system: SystemId,
+        row: &SystemRow,
+        ledger: &Ledger,
+    ) -> Result<(Base, Option<(String, String)>), EngineError> {
+        let Some(key) = row.state_ref.clone() else {
+            return Err(corrupt(&system.to_string(), "the system's row names no stored state".to_owned()));
+        };
+        let newest =
+            Object { key, version: row.version, bytes: row.state_bytes, checksum: row.state_checksum };
+        let problem = match self.read(system, &newest, row.epoch, ledger).await {
+            Ok(base) => return Ok((base, None)),
+            Err(Unread::Failed(error)) => return Err(error),
+            Err(Unread::Bad(problem)) => problem,
+        };
+        let Some(previous) = row.previous.clone() else { return Err(corrupt(&newest.key, problem)) };
+        let object = hashed(&newest.key);
+        tracing::error!(object, problem, "the newest stored state is damaged; going back to the one before");
+        let previous = Object {
+            key: previous.state_ref,
+            version: previous.version,
+            bytes: previous.bytes,
+            checksum: previous.checksum,
+        };
+        match self.read(system, &previous, 0, ledger).await {
+            Ok(base) => Ok((base, Some((newest.key, problem)))),
+            Err(Unread::Failed(error)) => Err(error),
+            Err(Unread::Bad(older)) => {
+                Err(corrupt(&newest.key, format!("{problem}; and the one before it: {older}")))
+            }
+        }
+    }
+
+    /// Reads an object and checks it against what the row says. A document has no epoch inside: it is of `row_epoch`.
+    async fn read(
+        &self,
+        system: SystemId,
+        object: &Object,
+        row_epoch: u64,
+        ledger: &Ledger,
+    ) -> Result<Base, Unread> {
+        let bytes = match self.stores.blobs.get(&object.key, ledger).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound) => {
+                return Err(Unread::Bad("the system's row names an object that is not there".to_owned()));
+            }
+            Err(error) => return Err(Unread::Failed(error.into())),
+        };
+        let (clock, key, keeps_history) = (ledger.clone(), object.key.clone(), self.keeps_history);
+        let expected = Expected { checksum: object.checksum, bytes: object.bytes, system };
+        let work = move || {
+            clock.time(Stage::StateDecode, || decode(&key, &bytes, &expected, row_epoch, keeps_history))
+        };
+        let base = self.offload.run(work).await;
+        let base = base.map_err(|_| Unread::Bad("reading it panicked".to_owned()))?.map_err(Unread::Bad)?;
+        if base.state.version != object.version {
+            let (found, named) = (base.state.version, object.version);
+            return Err(Unread::Bad(format!("it is of version {found} where the row says {named}")));
+        }
+        Ok(base)
+    }
+
+    /// Folds what is archived and follows, up to where the log here takes over. Other logs' segments are looked at always:
+    /// their host may be gone. This log's own only when the newest snapshot was damaged: what it covered may be trimmed here.
+    async fn archived(
+        &self,
+        system: SystemId,
+        tail: Tail,
+        fell_back: bool,
+        ledger: &Ledger,
+    ) -> Result<Tail, EngineError> {
+        let Some(archive) = &self.archive else { return Ok(tail) };
+        let own = self.log.segments().map(crate::log::Segments::log_id);
+        let mut sources = archive.sources(system, own.filter(|_| !fell_back), fell_back).await?;
+        // What is of a lower epoch than the snapshot was decided by a host that had been overtaken.
+        sources.retain(|source| source.last_seq > tail.state.version && source.epoch >= tail.epoch);
+        if sources.is_empty() {
+            return Ok(tail);
+        }
+        let (epochs, first) = self.local_epochs(system, tail.state.version, &sources).await?;
+        let until = first.map_or(u64::MAX, |first| first.saturating_sub(1));
+        let stage = ledger.enter(Stage::StateDecode);
+        let tail = archive.fold(system, sources, &epochs, until, tail).await?;
+        stage.done();
+        tail.checked()
+    }
+
+    /// Where the epochs of a system begin after a number, and the log's first event after it.
+    async fn local_epochs(
+        &self,
+        system: SystemId,
+        after_seq: u64,
+        sources: &[Source],
+    ) -> Result<(Epochs, Option<u64>), EngineError> {
+        let mut epochs = Epochs::default();
+        sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
+        let log = Arc::clone(&self.log);
+        let work = move || {
+            let mut first = None;
+            let read = log.read(system, after_seq, &mut |entry| {
+                first.get_or_insert(entry.batch.first_seq);
+                epochs.saw(entry.batch.epoch, entry.batch.first_seq);
+                std::ops::ControlFlow::Continue(())
+            });
+            read.map(|()| (epochs, first))
+        };
+        let read = self.offload.run(work).await.map_err(|_| panicked())?;
+        read.map_err(|error| log_failed(&error))
+    }
+
+    /// Folds what the log here has.
+    async fn logged(&self, system: SystemId, tail: Tail, ledger: &Ledger) -> Result<Tail, EngineError> {
+        // What a log in memory holds is either in the snapshot or of a state that was dropped.
+        if self.log.level() == Level::Memory {
+            return Ok(tail);
+        }
+        let (log, clock) = (Arc::clone(&self.log), ledger.clone());
+        let work = move || {
+            let mut tail = tail;
+            let after_seq = tail.state.version;
+            let stage = clock.enter(Stage::StateDecode);
+            let read = log.read(system, after_seq, &mut |entry| tail.offer(entry));
+            stage.done();
+            read.map(|()| tail)
+        };
+        let read = self.offload.run(work).await.map_err(|_| panicked())?;
+        read.map_err(|error| log_failed(&error))?.checked()
+    }
+}
+
+fn decode(
+    key: &str,
+    bytes: &Bytes,
+    expected: &Expected,
+    row_epoch: u64,
+    keeps_history: bool,
+) -> Result<Base, String> {
+    let length = bytes.len() as u64;
+    if is_snapshot(key) {
+        let unpacked = format::unpack(bytes, expected).map_err(|error| error.to_string())?;
+        return Ok(Base { state: unpacked.state, history: None, epoch: unpacked.epoch, bytes: length });
+    }
+    if expected.bytes.is_some_and(|expected| expected != length) {
+        return Err("its length is not what the row says".to_owned());
+    }
+    let document = Document::decode(key, expected.system, bytes).map_err(|error| match error {
+        EngineError::Corrupt { problem, .. } => problem,
+        other => other.to_string(),
+    })?;
+    let history = keeps_history.then_some(document.history);
+    Ok(Base { state: document.state, history, epoch: row_epoch, bytes: length })
+}
+
+fn panicked() -> EngineError {
+    EngineError::Internal { what: "reading the log panicked" }
+}
+
+fn log_failed(error: &crate::log::ReadError) -> EngineError {
+    let problem = error.to_string();
+    tracing::error!(problem, "the log can't be read");
+    EngineError::Corrupt { object: "log".to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests;
