@@ -49,7 +49,6 @@ pub struct Metrics {
     in_flight: AtomicU64,
     connections: AtomicU64,
     panics: AtomicU64,
-    gate_timeouts: AtomicU64,
     unrecorded: AtomicU64,
     answered: Mutex<BTreeMap<(Operation, u16), u64>>,
 }
@@ -64,7 +63,6 @@ impl Metrics {
             in_flight: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             panics: AtomicU64::new(0),
-            gate_timeouts: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
             answered: Mutex::default(),
         }
@@ -91,11 +89,6 @@ impl Metrics {
     /// Counts a caught panic.
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts an answer that its gate held for longer than it may.
-    pub fn gate_timed_out(&self) {
-        self.gate_timeouts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an answer of the proxy that was not recorded.

@@ -1,66 +1,108 @@
 //! Shard actors: a few tasks, each the single writer of the systems that fall to it.
 //!
-//! A request is a message to its system's [`super::shard`]; there it is decided and applied in one synchronous step, its
-//! events are appended to the log, and the answer is sent with a [`Gate`] that opens when the log has made them durable.
-//! Nothing on that path waits for a store. Systems are loaded when first used and saved behind: when they have been dirty for
-//! a while or have many unsaved events, when they leave memory, and on a clean stop. The sum of unsaved events is bounded;
-//! beyond it commands are refused.
+//! A request is a message to its system's [`super::shard`]; there it is decided, appended to the log and applied in one
+//! synchronous step, and the answer is sent with a [`Gate`] that opens when the log has made durable what it shows. Nothing on
+//! that path waits for a store or a disk. Systems are recovered when first used ([`super::storage`]) and saved behind: when
+//! they have been dirty for a while, have many or large unsaved events, leave memory, hold a log's segment back, and on a clean
+//! stop.
 //!
-//! With the in-memory log (the level `memory`) a crash loses what was not saved.
+//! What a crash loses is the log's to say. At the level `memory` it keeps nothing: what was not saved is lost, the sum of
+//! unsaved events is bounded, and commands beyond it are refused. At `os` and `disk` a start finds all that was
+//! acknowledged: the last snapshot, and the log's tail on top.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mipro_telemetry::{Ledger, Stage};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::document::Document;
+use super::error::LogTrouble;
+use super::figures::LogFigures;
 use super::keeper::Keeper;
-use super::shard::{Answered, Ask, Message, Outgoing, Request, Shard, World};
+use super::pressure::Lanes;
+use super::shard::{Answered, Ask, Message, Outgoing, Request, Shard, Sight, World, batch};
+use super::storage::{Documents, Storage};
 use super::{
     Access, Answer, BoxFuture, Engine, EngineError, EngineOptions, Executed, Figures, Gate, Level, Question,
+    UnrecordedStart,
 };
 use crate::log::EventLog;
-use crate::system::{Command, NewSystem, SystemId};
+use crate::store::Stores;
+use crate::system::{Command, NewSystem, RolloutReply, SystemId, found, view};
 
 /// Loads, and saves, that run at once over all shards.
 const STORE_CALLS_MAX: usize = 32;
+/// The epoch of a new system.
+const FIRST_EPOCH: u64 = 1;
 
 const STOPPED: EngineError = EngineError::Internal { what: "a shard has stopped" };
 
 /// The engine `actor`.
 #[derive(Debug)]
 pub struct ActorEngine {
-    shards: Vec<mpsc::Sender<Message>>,
+    shards: Vec<Mailbox>,
     world: Arc<World>,
+    stores: Stores,
     draining: AtomicBool,
     shutdown_deadline: std::time::Duration,
 }
 
+/// The way to a shard.
+#[derive(Debug)]
+struct Mailbox {
+    sender: mpsc::Sender<Message>,
+    lanes: Arc<Lanes>,
+    sight: Arc<Sight>,
+}
+
+impl Mailbox {
+    fn spawn(world: &Arc<World>) -> Self {
+        let mailbox_max = world.options.mailbox_max.max(1);
+        let (sender, mailbox) = mpsc::channel(mailbox_max);
+        let (lanes, sight) = (Arc::new(Lanes::new(mailbox_max)), Arc::<Sight>::default());
+        tokio::spawn(Shard::new(Arc::clone(world), Arc::clone(&lanes), Arc::clone(&sight)).run(mailbox));
+        Self { sender, lanes, sight }
+    }
+
+    fn send(&self, request: Request) -> Result<(), EngineError> {
+        let system = request.system;
+        let half_full = self.sender.capacity() <= self.sender.max_capacity() / 2;
+        self.lanes.enter(system, half_full)?;
+        self.sender.try_send(Message::Request(Box::new(request))).map_err(|error| {
+            self.lanes.leave(system);
+            match error {
+                TrySendError::Full(_) => EngineError::overloaded("too many requests wait for this shard"),
+                TrySendError::Closed(_) => STOPPED,
+            }
+        })
+    }
+}
+
 impl ActorEngine {
     pub(super) fn new(options: &EngineOptions, keeper: Keeper, log: Arc<dyn EventLog>) -> Self {
+        let logged = log.level() > Level::Memory;
+        let (counters, stores) = (Arc::clone(&keeper.counters), keeper.stores.clone());
+        let storage = Storage::Documents(Documents { keeper });
         let world = Arc::new(World {
-            keeper,
+            storage,
+            counters,
             contexts: options.contexts.clone(),
+            logged,
             durable: log.reached(log.level()).expect("a log gives its own level"),
             log,
             options: options.actor,
             loads: Semaphore::new(STORE_CALLS_MAX),
             saves: Semaphore::new(STORE_CALLS_MAX),
         });
-        let spawn = |_| {
-            let (sender, mailbox) = mpsc::channel(options.actor.mailbox_max.max(1));
-            tokio::spawn(Shard::new(Arc::clone(&world)).run(mailbox));
-            sender
-        };
-        let shards = (0..options.actor.shards.max(1)).map(spawn).collect();
-        Self { shards, world, draining: AtomicBool::new(false), shutdown_deadline: options.shutdown_deadline }
+        let shards = (0..options.actor.shards.max(1)).map(|_| Mailbox::spawn(&world)).collect();
+        let shutdown_deadline = options.shutdown_deadline;
+        Self { shards, world, stores, draining: AtomicBool::new(false), shutdown_deadline }
     }
 
     /// Ids are random, so that their low bits spread systems evenly.
-    fn shard(&self, system: SystemId) -> &mpsc::Sender<Message> {
+    fn shard(&self, system: SystemId) -> &Mailbox {
         let (high, low) = system.as_u64_pair();
         let hash = (high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         &self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()]
@@ -76,39 +118,84 @@ impl ActorEngine {
         let (answer, answered) = oneshot::channel();
         let queue = ledger.enter(Stage::Queue);
         let request = Request { system, access, ask, ledger: ledger.clone(), queue, answer };
-        self.shard(system).try_send(Message::Request(Box::new(request))).map_err(|error| match error {
-            TrySendError::Full(_) => EngineError::overloaded("too many requests wait for this shard"),
-            TrySendError::Closed(_) => STOPPED,
-        })?;
+        self.shard(system).send(request)?;
         answered.await.unwrap_or(Err(STOPPED))
     }
 
+    /// Stores a new system, and then appends its first events: the other way round, an id that is taken would get a second
+    /// beginning into its history. A crash between the two leaves a system that nobody was told of.
     async fn found(&self, new: &NewSystem, ledger: &Ledger) -> Result<Executed, EngineError> {
         if self.draining.load(Ordering::SeqCst) {
             return Err(EngineError::Draining);
         }
-        let (document, reply) = Document::found(new, &self.world.contexts.context());
-        self.world.keeper.save_through(&document, ledger).await.map_err(super::creation)?;
+        let world = &self.world;
+        let health = world.log.health();
+        if health.closed {
+            return Err(EngineError::Log(LogTrouble::Stopped));
+        }
+        if health.full {
+            return Err(EngineError::Log(LogTrouble::Full));
+        }
+        let (state, events, reply) = found(new, &world.contexts.context());
+        let mut buffer = Vec::new();
+        let first = batch(&state, FIRST_EPOCH, &events, &mut buffer);
+        let loaded =
+            world.storage.found(state, events, FIRST_EPOCH, ledger).await.map_err(super::creation)?;
+        let lsn = ledger.time(Stage::LogAppend, || world.log.append(&first))?;
+        let gate = world.gate(&loaded.state, loaded.epoch, lsn);
         // Spares the first request a load; when the shard has no room for it, the first request loads.
-        let adopt = Message::Adopt(Box::new(document));
-        if self.shard(new.system_id).try_send(adopt).is_err() {
+        if self.shard(new.system_id).sender.try_send(Message::Adopt(Box::new(loaded), lsn)).is_err() {
             tracing::debug!("a new system will be loaded when first used");
         }
-        Ok(Executed { reply, gate: Gate::open() })
+        Ok(Executed { reply, gate })
     }
 
+    /// Events that the shard has left in the log: read once they are durable, and no further than the answer may see.
+    async fn from_log(
+        &self,
+        system: SystemId,
+        question: &Question,
+        version: u64,
+        gate: &Gate,
+        ledger: &Ledger,
+    ) -> Result<serde_json::Value, EngineError> {
+        let Question::Events { since_seq, limit } = *question else { return Err(STOPPED) };
+        gate.clone().wait(ledger).await?;
+        let mut events = self.world.storage.events(system, since_seq, limit).await?;
+        events.retain(|recorded| recorded.seq <= version);
+        Ok(view::events_json(&events, since_seq, limit))
+    }
+
+    /// Lets the shards save, and waits until all that was appended is durable. What the log keeps is not lost when a store
+    /// is down or the deadline passes; what only memory has is.
     async fn drain(&self, deadline: Instant) -> Result<(), EngineError> {
         let mut answers = Vec::with_capacity(self.shards.len());
         for shard in &self.shards {
             let (answer, answered) = oneshot::channel();
-            shard.send(Message::Drain { deadline, answer }).await.map_err(|_| STOPPED)?;
+            shard.sender.send(Message::Drain { deadline, answer }).await.map_err(|_| STOPPED)?;
             answers.push(answered);
         }
         let mut unsaved = 0;
         for answered in answers {
             unsaved += answered.await.map_err(|_| STOPPED)?;
         }
-        if unsaved == 0 { Ok(()) } else { Err(too_late(unsaved)) }
+        if !self.world.logged {
+            return if unsaved == 0 { Ok(()) } else { Err(too_late(unsaved)) };
+        }
+        let log = &self.world.log;
+        log.hurry(log.level());
+        let appended = log.health().appended;
+        let durable = self.world.durable.clone().wait_for(|durable| *durable >= appended).await.is_ok();
+        if !durable {
+            return Err(EngineError::Log(LogTrouble::Stopped));
+        }
+        if unsaved > 0 {
+            tracing::warn!(
+                unsaved_systems = unsaved,
+                "not every state was stored before the stop; nothing is lost: the log has the events, and the next start replays them"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -141,7 +228,7 @@ impl Engine for ActorEngine {
                     answered.gate.wait(ledger).await?;
                     Err(refusal.into())
                 }
-                Outgoing::Body(_) => Err(STOPPED),
+                _ => Err(STOPPED),
             }
         })
     }
@@ -154,33 +241,90 @@ impl Engine for ActorEngine {
         ledger: &'a Ledger,
     ) -> BoxFuture<'a, Result<Answer, EngineError>> {
         Box::pin(async move {
-            let answered = self.ask(system, access, Ask::Inspect(question), ledger).await?;
-            match answered.outgoing {
-                Outgoing::Body(body) => Ok(Answer { body, gate: answered.gate }),
-                Outgoing::Reply(_) | Outgoing::Refused(_) => Err(STOPPED),
+            let Answered { outgoing, gate } =
+                self.ask(system, access, Ask::Inspect(question.clone()), ledger).await?;
+            match outgoing {
+                Outgoing::Body(body) => Ok(Answer { body, gate }),
+                Outgoing::InLog { version } => {
+                    let body = self.from_log(system, &question, version, &gate, ledger).await?;
+                    Ok(Answer { body, gate })
+                }
+                _ => Err(STOPPED),
             }
         })
     }
 
     fn durability(&self) -> Level {
-        Level::Memory
+        self.world.log.level()
+    }
+
+    fn gives(&self, level: Level) -> bool {
+        level <= self.durability() || self.world.log.reached(level).is_some()
+    }
+
+    fn best_known<'a>(
+        &'a self,
+        system: SystemId,
+        access: Access,
+        start: UnrecordedStart,
+        ledger: &'a Ledger,
+    ) -> BoxFuture<'a, Result<RolloutReply, EngineError>> {
+        Box::pin(async move {
+            match self.ask(system, access, Ask::BestKnown(start), ledger).await?.outgoing {
+                Outgoing::Unrecorded(reply) => Ok(*reply),
+                _ => Err(STOPPED),
+            }
+        })
+    }
+
+    fn log_failed(&self) -> BoxFuture<'_, ()> {
+        let mut durable = self.world.durable.clone();
+        Box::pin(async move { while durable.changed().await.is_ok() {} })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(super::stores_ready(&self.world.keeper.stores))
+        Box::pin(super::stores_ready(&self.stores))
     }
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async {
             self.draining.store(true, Ordering::SeqCst);
             let deadline = Instant::now() + self.shutdown_deadline;
-            timeout_at(deadline, self.drain(deadline))
-                .await
-                .unwrap_or_else(|_| Err(too_late(self.shards.len())))
+            match timeout_at(deadline, self.drain(deadline)).await {
+                Ok(drained) => drained,
+                Err(_) if self.world.logged => {
+                    tracing::warn!(
+                        "the deadline passed before every state was stored; the log has what was acknowledged"
+                    );
+                    Ok(())
+                }
+                Err(_) => Err(too_late(self.shards.len())),
+            }
         })
     }
 
     fn figures(&self) -> Figures {
-        self.world.keeper.counters.read()
+        let sights = || self.shards.iter().map(|shard| &shard.sight);
+        let most = |of: fn(&Sight) -> &AtomicU64| {
+            sights().map(|sight| of(sight).load(Ordering::Relaxed)).max().unwrap_or(0)
+        };
+        let health = self.world.log.health();
+        let archive = self.world.storage.archive();
+        Figures {
+            dirty: sights().map(|sight| sight.dirty.load(Ordering::Relaxed)).sum(),
+            dirty_age_ms: most(|sight| &sight.dirty_age_ms),
+            lag_events: most(|sight| &sight.lag_events),
+            log: LogFigures {
+                appended_lsn: health.appended.0,
+                durable_lsn: self.world.durable_now().0,
+                queued_bytes: health.queued_bytes,
+                kept_bytes: health.kept_bytes,
+                segments: health.segments,
+                archived: archive.archived,
+                trimmed: archive.trimmed,
+                closed: health.closed,
+            },
+            ..self.world.counters.read()
+        }
     }
 }

@@ -234,7 +234,7 @@ pub(crate) fn corrupt(key: &str, problem: String) -> EngineError {
 }
 
 /// Clocks the policy in a request's ledger.
-struct LedgerProbe<'a>(&'a Ledger);
+pub(crate) struct LedgerProbe<'a>(pub(crate) &'a Ledger);
 
 impl Probe for LedgerProbe<'_> {
     fn suggest<R>(&mut self, work: impl FnOnce() -> R) -> R {

@@ -9,7 +9,8 @@ use crate::snapshot::SaveError;
 pub struct Figures {
     /// Systems held in memory.
     pub resident: u64,
-    /// Events applied in memory and not yet saved: what a crash would lose.
+    /// Events applied in memory and not yet saved: what a crash would lose at the level `memory`, and what a start would
+    /// replay at the others.
     pub unsaved_events: u64,
     /// Saves done behind the answers.
     pub saves: u64,
@@ -19,8 +20,41 @@ pub struct Figures {
     pub conflicts: u64,
     /// Systems sent out of memory for want of room or use.
     pub evictions: u64,
-    /// States dropped because this program or the log failed; their unsaved events are lost.
+    /// States dropped because this program failed; at the level `memory` their unsaved events are lost.
     pub poisoned: u64,
+    /// Commands refused because the log was behind or their system had more than its share.
+    pub pressed: u64,
+    /// Answers given up because the log took too long.
+    pub gate_timeouts: u64,
+    /// Systems in memory with events that no save has covered.
+    pub dirty: u64,
+    /// Age of the oldest event that no save has covered, in milliseconds.
+    pub dirty_age_ms: u64,
+    /// The most events of one system that no save has covered.
+    pub lag_events: u64,
+    /// The event log.
+    pub log: LogFigures,
+}
+
+/// What an engine's event log and its archive tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogFigures {
+    /// The newest append.
+    pub appended_lsn: u64,
+    /// The newest append that is durable at the level in force.
+    pub durable_lsn: u64,
+    /// Bytes taken and not yet durable.
+    pub queued_bytes: u64,
+    /// Bytes kept on the disk.
+    pub kept_bytes: u64,
+    /// Segments kept on the disk.
+    pub segments: u64,
+    /// Segments copied to the object store.
+    pub archived: u64,
+    /// Segments removed from the disk.
+    pub trimmed: u64,
+    /// It has stopped.
+    pub closed: bool,
 }
 
 /// The counters behind [`Figures`].
@@ -33,6 +67,8 @@ pub struct Counters {
     pub(crate) conflicts: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) poisoned: AtomicU64,
+    pub(crate) pressed: AtomicU64,
+    pub(crate) gate_timeouts: AtomicU64,
 }
 
 impl Counters {
@@ -55,6 +91,9 @@ impl Counters {
             conflicts: read(&self.conflicts),
             evictions: read(&self.evictions),
             poisoned: read(&self.poisoned),
+            pressed: read(&self.pressed),
+            gate_timeouts: read(&self.gate_timeouts),
+            ..Figures::default()
         }
     }
 }

@@ -5,6 +5,7 @@
 //! it, too: what they show may still be on its way to the disk.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mipro_telemetry::{Ledger, Stage};
@@ -13,22 +14,23 @@ use tokio::time::timeout;
 
 use super::EngineError;
 use super::error::LogTrouble;
+use super::figures::Counters;
 use crate::log::{EventLog, Level, Lsn};
 
 /// What to await before an answer may leave. Dropping it lets nothing out and undoes nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "an answer must not leave before its gate has opened"]
 pub struct Gate {
     closed: Option<Closed>,
     seen: Option<Seen>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Closed {
     until: Lsn,
     durable: watch::Receiver<Lsn>,
     limit: Duration,
-    log: Option<Arc<dyn EventLog>>,
+    owner: Option<(Arc<dyn EventLog>, Arc<Counters>)>,
 }
 
 /// How far into a system's history an answer could see.
@@ -48,12 +50,15 @@ impl Gate {
 
     /// Opens when the log's durable watermark reaches `until`; gives up after `limit`.
     pub const fn at(until: Lsn, durable: watch::Receiver<Lsn>, limit: Duration) -> Self {
-        Self { closed: Some(Closed { until, durable, limit, log: None }), seen: None }
+        Self { closed: Some(Closed { until, durable, limit, owner: None }), seen: None }
     }
 
-    /// The same, by a log's own level; a stronger level of that log may be asked for.
-    pub fn of(log: &Arc<dyn EventLog>, until: Lsn, durable: watch::Receiver<Lsn>, limit: Duration) -> Self {
-        Self { closed: Some(Closed { until, durable, limit, log: Some(Arc::clone(log)) }), seen: None }
+    /// The same, for an engine's log: a stronger level of it may be asked for, and waits that are given up are counted.
+    pub(super) fn owned(mut self, log: Arc<dyn EventLog>, counters: Arc<Counters>) -> Self {
+        if let Some(closed) = &mut self.closed {
+            closed.owner = Some((log, counters));
+        }
+        self
     }
 
     /// With a note of how far its answer could see.
@@ -74,7 +79,9 @@ impl Gate {
     /// # Errors
     /// This gate's log can't give the level.
     pub fn raised(mut self, level: Level) -> Result<Self, EngineError> {
-        let Some(Closed { until, durable, log: Some(log), .. }) = &mut self.closed else { return Ok(self) };
+        let Some(Closed { until, durable, owner: Some((log, _)), .. }) = &mut self.closed else {
+            return Ok(self);
+        };
         if level > log.level() {
             *durable = log.reached(level).ok_or(EngineError::Log(LogTrouble::Stopped))?;
             if *durable.borrow() < *until {
@@ -104,7 +111,12 @@ impl Gate {
                 Ok(())
             }
             Ok(Err(_)) => Err(EngineError::Log(LogTrouble::Stopped)),
-            Err(_) => Err(EngineError::Log(LogTrouble::Slow)),
+            Err(_) => {
+                if let Some((_, counters)) = &closed.owner {
+                    counters.gate_timeouts.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(EngineError::Log(LogTrouble::Slow))
+            }
         }
     }
 }

@@ -16,7 +16,9 @@ pub mod figures;
 pub mod gate;
 pub(crate) mod keeper;
 mod options;
+mod pressure;
 mod shard;
+mod storage;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,9 +27,9 @@ use mipro_telemetry::{Ledger, Recorders};
 use serde_json::Value;
 
 pub use error::EngineError;
-pub use figures::Figures;
+pub use figures::{Figures, LogFigures};
 pub use gate::Gate;
-pub use options::{ActorOptions, CacheOptions, EngineKind, EngineOptions, Save};
+pub use options::{ActorOptions, CacheOptions, EngineKind, EngineOptions, Format, Save};
 
 pub use crate::durability::Level;
 use crate::log::{EventLog, MemoryLog};

@@ -83,9 +83,20 @@ impl Default for CacheOptions {
     }
 }
 
+/// How the engine `actor` stores a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The folded state alone; its history stays in the log.
+    Binary,
+    /// The whole document, history inside. Always so where the log keeps nothing (the level `memory`).
+    Document,
+}
+
 /// The engine `actor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActorOptions {
+    /// How a state is stored with a log that keeps its events. Default: binary.
+    pub format: Format,
     /// Shards. Default: 8 for each core.
     pub shards: usize,
     /// Requests waiting for one shard, beyond which they are refused. Default: 1,024.
@@ -93,14 +104,18 @@ pub struct ActorOptions {
     /// Systems in memory, over all shards; for a moment up to twice as many, while evicted ones are being saved.
     /// Default: 1,024.
     pub systems_max: usize,
-    /// Save a system after this many unsaved events; a job may ask for fewer. Lower loses less in a crash and writes more.
-    /// Default: 500.
+    /// Save a system after this many unsaved events; a job may ask for fewer. Lower loses less in a crash (level `memory`) or
+    /// replays less after it, and writes more. Default: 500.
     pub save_events_max: u64,
+    /// With a log that keeps its events: save a system when those since its last save come to this many times the size of
+    /// that save, and to 256 KiB at least. Default: 2.
+    pub tail_ratio: u64,
     /// Save a changed system when its oldest unsaved event is this old, so that a crash loses no more than that; zero:
     /// however old, as long as the events are few. Default: 30 s.
     pub save_delay_max: Duration,
     /// Unsaved events of all systems together, beyond which commands are refused until the stores have caught up; from half
-    /// of it on every changed system is saved. Bounds memory and loss while a store is down. Default: 100,000.
+    /// of it on every changed system is saved. Bounds memory and loss while a store is down. Not with a log that keeps its events:
+    /// nothing is lost there, and the log is bounded itself. Default: 100,000.
     pub unsaved_events_max: u64,
     /// A system nobody has used for this long leaves memory. Default: 10 min.
     pub idle_max: Duration,
@@ -113,9 +128,11 @@ impl Default for ActorOptions {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             shards: 8 * cores,
+            format: Format::Binary,
             mailbox_max: 1_024,
             systems_max: 1_024,
             save_events_max: 500,
+            tail_ratio: 2,
             save_delay_max: Duration::from_secs(30),
             unsaved_events_max: 100_000,
             idle_max: Duration::from_secs(600),

@@ -4,52 +4,63 @@
 //! store never holds up its neighbours. Every queue is bounded: the mailbox, the requests that wait for a load, and those
 //! that wait for a place.
 //!
-//! A shard that panics within a command drops that system's state, answers 500, and reads the state anew at the next
-//! request; at the level `memory` what had not been saved is lost with it. A save that was under way then is waited for
-//! first: there is never more than one copy of a system, in memory or on its way to the stores.
+//! A command is decided, its events are numbered and appended to the log, and only then applied ([`active`]): a log that
+//! refuses them changes nothing. Should applying panic, that system's state is dropped, the caller is answered 500, and the
+//! next request recovers it, under a new epoch, from what is stored and from the log; at the level `memory`, whose log keeps
+//! nothing, what had not been saved is lost with it. A save that was under way then is waited for first: there is never more
+//! than one copy of a system, in memory or on its way to the stores.
 //!
 //! Whether an id names a system is not known before it is loaded, and anybody may ask for any id: a load takes a place
 //! beside the systems in memory and pushes none of them out until it has found one.
+//!
+//! Reading order: here, [`active`], [`answer`], [`saves`].
 
 mod active;
+mod answer;
+mod saves;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use lru::LruCache;
-use mipro_telemetry::{Ledger, Stage, StageGuard};
+use mipro_telemetry::{Ledger, Operation, Stage, StageGuard};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::document::Document;
-use super::keeper::{Attempt, Keeper, SaveError, admit, events_since};
-use super::{Access, ActorOptions, EngineError, Gate, Question};
+use super::figures::Counters;
+use super::keeper::SaveError;
+use super::pressure::Lanes;
+use super::storage::{Loaded, Memo, Saved, Storage};
+use super::{ActorOptions, EngineError, Gate, Question, UnrecordedStart};
 use crate::clock::Contexts;
+use crate::engine::Access;
 use crate::log::{EventLog, Lsn};
-use crate::system::{Command, Refusal, Reply, SystemId};
+use crate::system::{Command, Refusal, Reply, RolloutReply, SystemId};
 use active::Active;
+pub(super) use active::batch;
+use saves::Covered;
 
 /// Requests that wait for one system to be loaded, or for a place in the shard.
 const WAITING_MAX: usize = 1_024;
 /// How often a shard looks for systems to save or to let go.
 const TICK: Duration = Duration::from_secs(1);
-/// How many of the least recently used systems one look for room considers.
-const LOOK_MAX: usize = 16;
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// What all shards share.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) keeper: Keeper,
+    pub(super) storage: Storage,
+    pub(super) counters: Arc<Counters>,
     pub(super) contexts: Contexts,
     pub(super) log: Arc<dyn EventLog>,
+    /// Whether the log keeps what is appended beyond this process's life: then nothing is lost with a state that was not
+    /// saved.
+    pub(super) logged: bool,
     pub(super) durable: watch::Receiver<Lsn>,
     pub(super) options: ActorOptions,
     pub(super) loads: Semaphore,
@@ -57,14 +68,37 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Whether so much is unsaved that nothing may be added to it.
+    /// Whether so much is unsaved that nothing may be added to it. What the log keeps is bounded by the log.
     fn is_behind(&self) -> bool {
-        self.keeper.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max
+        !self.logged
+            && self.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max
     }
 
     /// Whether so much is unsaved that saves should not wait until they are due.
     fn is_pressed(&self) -> bool {
-        self.keeper.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max / 2
+        !self.logged
+            && self.counters.unsaved_events.load(Ordering::Relaxed) >= self.options.unsaved_events_max / 2
+    }
+
+    pub(super) fn durable_now(&self) -> Lsn {
+        *self.durable.borrow()
+    }
+}
+
+/// What a shard saw when it last looked around; for its engine's figures.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    pub(super) dirty: AtomicU64,
+    pub(super) dirty_age_ms: AtomicU64,
+    pub(super) lag_events: AtomicU64,
+}
+
+impl Sight {
+    fn tell(&self, dirty: u64, oldest: Duration, lag_events: u64) {
+        self.dirty.store(dirty, Ordering::Relaxed);
+        let age_ms = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        self.dirty_age_ms.store(age_ms, Ordering::Relaxed);
+        self.lag_events.store(lag_events, Ordering::Relaxed);
     }
 }
 
@@ -72,8 +106,10 @@ impl World {
 #[derive(Debug)]
 pub(super) enum Message {
     Request(Box<Request>),
-    /// A new system, stored already.
-    Adopt(Box<Document>),
+    /// A new system, stored already, and its first events' place in the log.
+    Adopt(Box<Loaded>, Lsn),
+    /// Save a system soon: the log can't be trimmed before.
+    Snapshot(SystemId),
     /// Save everything; answers how many systems could not be saved by the deadline. Commands are refused from now on.
     Drain {
         deadline: Instant,
@@ -98,6 +134,7 @@ pub(super) struct Request {
 pub(super) enum Ask {
     Execute(Command),
     Inspect(Question),
+    BestKnown(UnrecordedStart),
 }
 
 /// What is answered, and when it may leave.
@@ -112,6 +149,11 @@ pub(super) struct Answered {
 pub(super) enum Outgoing {
     Reply(Reply),
     Body(Value),
+    /// The events asked for are in the log; these are the newest that may be shown.
+    InLog {
+        version: u64,
+    },
+    Unrecorded(Box<RolloutReply>),
     /// A refusal, too, tells what the state holds: "already has reward 1".
     Refused(Refusal),
 }
@@ -119,25 +161,34 @@ pub(super) enum Outgoing {
 /// A system's place in the shard.
 #[derive(Debug)]
 enum Slot {
-    /// Being loaded for the first request, which these follow.
-    Loading(VecDeque<Request>),
+    /// Being loaded for the first request, which these follow; to be saved at once if the log asked for it.
+    Loading {
+        waiting: VecDeque<Request>,
+        lags: bool,
+    },
     Active(Box<Active>),
-    /// Its state was dropped while a save of it was under way. These wait for the save's end: what is loaded before it is
-    /// older than what will be stored.
-    Leaving(VecDeque<Request>),
+    /// Its state was dropped while a save of it was under way, or while events of it were not durable. These wait for so many
+    /// ends of such: what is loaded before is older than what will be stored.
+    Leaving {
+        waiting: VecDeque<Request>,
+        ends: usize,
+    },
 }
 
 /// What comes back from a task.
 #[derive(Debug)]
 enum Outcome {
-    Loaded { first: Box<Request>, result: Result<Box<Document>, EngineError> },
-    Saved { system: SystemId, version: u64, attempt: Attempt, result: Result<(), SaveError> },
+    Loaded { system: SystemId, first: Option<Box<Request>>, result: Result<Box<Loaded>, EngineError> },
+    Saved { system: SystemId, covered: Covered, memo: Memo, result: Result<Saved, SaveError> },
+    Durable { system: SystemId },
 }
 
 /// A shard's own state.
 #[derive(Debug)]
 pub(super) struct Shard {
     world: Arc<World>,
+    lanes: Arc<Lanes>,
+    sight: Arc<Sight>,
     slots: LruCache<SystemId, Slot>,
     systems_max: usize,
     /// How many of the slots are [`Slot::Loading`].
@@ -146,19 +197,24 @@ pub(super) struct Shard {
     parked: VecDeque<Request>,
     tasks: JoinSet<Outcome>,
     draining: bool,
+    /// Where events are encoded.
+    buffer: Vec<u8>,
 }
 
 impl Shard {
-    pub(super) fn new(world: Arc<World>) -> Self {
+    pub(super) fn new(world: Arc<World>, lanes: Arc<Lanes>, sight: Arc<Sight>) -> Self {
         let systems_max = world.options.systems_max.div_ceil(world.options.shards.max(1)).max(1);
         Self {
             world,
+            lanes,
+            sight,
             slots: LruCache::unbounded(),
             systems_max,
             loading: 0,
             parked: VecDeque::new(),
             tasks: JoinSet::new(),
             draining: false,
+            buffer: Vec::new(),
         }
     }
 
@@ -174,8 +230,12 @@ impl Shard {
                 Some(outcome) = self.tasks.join_next() => self.settle(outcome),
                 _ = tick.tick() => self.look_around(),
                 message = mailbox.recv() => match message {
-                    Some(Message::Request(request)) => self.handle(*request),
-                    Some(Message::Adopt(document)) => self.adopt(*document),
+                    Some(Message::Request(request)) => {
+                        self.lanes.leave(request.system);
+                        self.handle(*request);
+                    }
+                    Some(Message::Adopt(loaded, lsn)) => self.adopt(*loaded, lsn),
+                    Some(Message::Snapshot(system)) => self.snapshot(system),
                     Some(Message::Drain { deadline, answer }) => self.drain(deadline, answer).await,
                     None => return,
                 },
@@ -190,21 +250,23 @@ impl Shard {
         }
         match self.slots.get_mut(&request.system) {
             Some(Slot::Active(_)) => self.respond(request),
-            Some(Slot::Loading(waiting) | Slot::Leaving(waiting)) if waiting.len() < WAITING_MAX => {
+            Some(Slot::Loading { waiting, .. } | Slot::Leaving { waiting, .. })
+                if waiting.len() < WAITING_MAX =>
+            {
                 waiting.push_back(request);
             }
-            Some(Slot::Loading(_) | Slot::Leaving(_)) => {
+            Some(Slot::Loading { .. } | Slot::Leaving { .. }) => {
                 refuse(
                     request,
                     EngineError::overloaded("too many requests wait for this system to be loaded"),
                 );
             }
-            None => self.load(request),
+            None => self.load_for(request),
         }
     }
 
     /// Loads the request's system, or parks the request when there is no place for it.
-    fn load(&mut self, request: Request) {
+    fn load_for(&mut self, request: Request) {
         if self.is_full() {
             self.make_room(0);
         }
@@ -216,84 +278,63 @@ impl Shard {
             }
             return;
         }
-        let Request { system, access, ask, ledger, queue, answer } = request;
-        queue.done();
-        self.slots.put(system, Slot::Loading(VecDeque::new()));
+        self.load(request.system, Some(request));
+    }
+
+    /// Loads a system for a request, or to have it saved.
+    fn load(&mut self, system: SystemId, first: Option<Request>) {
+        self.slots.put(system, Slot::Loading { waiting: VecDeque::new(), lags: first.is_none() });
         self.loading += 1;
-        self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
+        self.world.counters.resident.fetch_add(1, Ordering::Relaxed);
         let world = Arc::clone(&self.world);
         self.tasks.spawn(async move {
-            // Whose system it is, is asked of each request when it is answered: another org's may be waiting behind this one.
-            let queue = ledger.enter(Stage::Queue);
-            let permit = world.loads.acquire().await;
+            let Some(Request { access, ask, ledger, queue, answer, .. }) = first else {
+                let result = world.load(system, &Ledger::start(Operation::Background)).await;
+                return Outcome::Loaded { system, first: None, result };
+            };
             queue.done();
-            let load =
-                AssertUnwindSafe(world.keeper.load(system, Access::Capability, &ledger)).catch_unwind();
-            let result = load.await.unwrap_or(Err(EngineError::Internal { what: "a load panicked" }));
-            drop(permit);
+            let result = world.load(system, &ledger).await;
             let queue = ledger.enter(Stage::Queue);
-            let result = result.map(Box::new);
-            let first = Box::new(Request { system, access, ask, ledger, queue, answer });
-            Outcome::Loaded { first, result }
+            let first = Some(Box::new(Request { system, access, ask, ledger, queue, answer }));
+            Outcome::Loaded { system, first, result }
         });
     }
 
-    /// Answers a request of an active system.
-    fn respond(&mut self, request: Request) {
-        let Request { system, access, ask, ledger, queue, answer } = request;
-        queue.done();
-        let Some(Slot::Active(active)) = self.slots.get_mut(&system) else { return };
-        active.used = Instant::now();
-        let refused = matches!(ask, Ask::Execute(_)) && self.world.is_behind();
-        let result = admit(access, active.document.state.org_id).and_then(|()| match ask {
-            Ask::Execute(_) if refused => Err(EngineError::overloaded("too many events wait to be saved")),
-            Ask::Inspect(question) => Ok(Outgoing::Body(active.document.answer(&question))),
-            Ask::Execute(command) => match active.execute(&self.world, &command, &ledger) {
-                Err(EngineError::Refused(refusal)) => Ok(Outgoing::Refused(refusal)),
-                result => result.map(Outgoing::Reply),
-            },
-        });
-        let (lsn, unsaved, big) = (active.lsn, active.unsaved, active.is_big(&self.world.options));
-        if let Err(error @ (EngineError::Internal { .. } | EngineError::Unavailable { .. })) = &result {
-            tracing::error!(%error, lost_events_max = unsaved, "a system's state was dropped and will be loaded anew");
-            self.world.keeper.counters.poisoned.fetch_add(1, Ordering::Relaxed);
-            self.forget(system);
+    /// A sealed segment can't be trimmed before this system is saved.
+    fn snapshot(&mut self, system: SystemId) {
+        match self.slots.peek_mut(&system) {
+            Some(Slot::Active(_)) => self.save(system),
+            Some(Slot::Loading { lags, .. }) => *lags = true,
+            // Whoever asks will ask again.
+            Some(Slot::Leaving { .. }) => {}
+            None => {
+                if !self.is_full() && !self.draining {
+                    self.load(system, None);
+                }
+            }
         }
-        let answered = result.map(|outgoing| Answered { outgoing, gate: self.gate(lsn) });
-        // Whoever asked may have gone; what was applied stays applied.
-        let _unheard = answer.send(answered);
-        if big || refused {
-            self.save(system);
-        }
-    }
-
-    /// Opens when everything a system's state shows now is durable.
-    fn gate(&self, lsn: Lsn) -> Gate {
-        if lsn == Lsn(0) {
-            return Gate::open();
-        }
-        Gate::at(lsn, self.world.durable.clone(), self.world.options.gate_wait_max)
     }
 
     /// Its id is fresh and its creator has not been answered, so nobody can have changed it meanwhile.
-    fn adopt(&mut self, document: Document) {
-        let system = document.state.system_id;
+    fn adopt(&mut self, loaded: Loaded, lsn: Lsn) {
+        let system = loaded.state.system_id;
         if self.slots.contains(&system) {
             return;
         }
         self.make_room(1);
         if self.held() < self.systems_max && !self.is_full() {
-            self.slots.put(system, Slot::Active(Box::new(Active::new(document))));
-            self.world.keeper.counters.resident.fetch_add(1, Ordering::Relaxed);
+            self.slots.put(system, Slot::Active(Box::new(Active::new(loaded, lsn))));
+            self.world.counters.resident.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn settle(&mut self, outcome: Result<Outcome, JoinError>) {
         match outcome {
-            Ok(Outcome::Loaded { first, result }) => self.loaded(*first, result),
-            Ok(Outcome::Saved { system, version, attempt, result }) => {
-                self.saved(system, version, attempt, &result);
+            Ok(Outcome::Loaded { system, first, result }) => self.loaded(system, first, result),
+            Ok(Outcome::Saved { system, covered, memo, result }) => {
+                self.saved(system, covered, memo, result);
             }
+            Ok(Outcome::Durable { system }) => self.left(system),
             // The tasks catch their panics themselves, and nobody aborts them while the shard lives.
             Err(error) => tracing::error!(%error, "a load or a save was lost"),
         }
@@ -311,77 +352,31 @@ impl Shard {
         }
     }
 
-    fn loaded(&mut self, first: Request, result: Result<Box<Document>, EngineError>) {
-        let system = first.system;
-        let Some(Slot::Loading(waiting)) = self.slots.pop(&system) else { return };
+    fn loaded(
+        &mut self,
+        system: SystemId,
+        first: Option<Box<Request>>,
+        result: Result<Box<Loaded>, EngineError>,
+    ) {
+        let Some(Slot::Loading { waiting, lags }) = self.slots.pop(&system) else { return };
         self.loading -= 1;
+        let requests = first.into_iter().map(|first| *first).chain(waiting);
         match result {
-            Ok(document) => {
+            Ok(loaded) => {
                 self.make_room(1);
-                self.slots.put(system, Slot::Active(Box::new(Active::new(*document))));
-                self.handle(first);
-                waiting.into_iter().for_each(|request| self.handle(request));
-            }
-            Err(error) => {
-                self.world.keeper.counters.resident.fetch_sub(1, Ordering::Relaxed);
-                waiting.into_iter().for_each(|request| refuse(request, error.clone()));
-                refuse(first, error);
-            }
-        }
-    }
-
-    fn saved(&mut self, system: SystemId, version: u64, attempt: Attempt, result: &Result<(), SaveError>) {
-        if let Some(Slot::Leaving(_)) = self.slots.peek(&system) {
-            self.left(system);
-            return;
-        }
-        let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
-        active.saving = false;
-        active.attempt = attempt;
-        match result {
-            Ok(()) => {
-                let left = events_since(version, active.document.state.version, active.unsaved);
-                let covered = active.unsaved - left;
-                self.world.keeper.counters.unsaved_events.fetch_sub(covered, Ordering::Relaxed);
-                active.unsaved = left;
-                active.dirty_since = Instant::now();
-                active.failures = 0;
-                if active.is_big(&self.world.options) {
+                // Whatever was read had been appended before.
+                let lsn = if self.world.logged { self.world.log.health().appended } else { Lsn(0) };
+                self.world.counters.unsaved_events.fetch_add(loaded.tail_events, Ordering::Relaxed);
+                self.slots.put(system, Slot::Active(Box::new(Active::new(*loaded, lsn))));
+                requests.for_each(|request| self.handle(request));
+                if lags {
                     self.save(system);
                 }
-                self.make_room(0);
             }
-            Err(SaveError::Failed(_)) => {
-                active.failures += 1;
-                let delay = BACKOFF_FIRST.saturating_mul(1 << active.failures.min(16)).min(BACKOFF_MAX);
-                active.not_before = Instant::now() + delay;
+            Err(error) => {
+                self.world.counters.resident.fetch_sub(1, Ordering::Relaxed);
+                requests.for_each(|request| refuse(request, error.clone()));
             }
-            Err(SaveError::Conflict) => {
-                tracing::error!(
-                    lost_events = active.unsaved,
-                    "another process has saved this system; its state is read anew, and what was not saved here is lost"
-                );
-                self.forget(system);
-            }
-        }
-    }
-
-    /// The last save of a dropped state has ended, well or not: those who waited for it begin anew.
-    fn left(&mut self, system: SystemId) {
-        let Some(Slot::Leaving(waiting)) = self.slots.pop(&system) else { return };
-        self.world.keeper.counters.resident.fetch_sub(1, Ordering::Relaxed);
-        waiting.into_iter().for_each(|request| self.handle(request));
-    }
-
-    /// Takes a system out of memory, saved or not. While a save of it is under way its slot stays, empty.
-    fn forget(&mut self, system: SystemId) {
-        let Some(Slot::Active(active)) = self.slots.pop(&system) else { return };
-        let counters = &self.world.keeper.counters;
-        counters.unsaved_events.fetch_sub(active.unsaved, Ordering::Relaxed);
-        if active.saving {
-            self.slots.put(system, Slot::Leaving(VecDeque::new()));
-        } else {
-            counters.resident.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -394,115 +389,16 @@ impl Shard {
     fn is_full(&self) -> bool {
         self.slots.len() >= self.systems_max.saturating_mul(2)
     }
+}
 
-    fn evict(&mut self, system: SystemId) {
-        self.world.keeper.counters.evictions.fetch_add(1, Ordering::Relaxed);
-        self.forget(system);
-    }
-
-    /// Lets the least recently used clean systems go until `more` new ones fit, and saves the dirty ones among them.
-    fn make_room(&mut self, more: usize) {
-        let mut over = (self.held() + more).saturating_sub(self.systems_max);
-        if over == 0 {
-            return;
-        }
-        let active = self.slots.iter().rev().filter(|(_, slot)| matches!(slot, Slot::Active(_)));
-        let oldest: Vec<SystemId> = active.take(LOOK_MAX).map(|(system, _)| *system).collect();
-        for system in oldest {
-            if over == 0 {
-                return;
-            }
-            let Some(Slot::Active(active)) = self.slots.peek(&system) else { continue };
-            if active.saving {
-                continue;
-            }
-            if active.unsaved == 0 {
-                self.evict(system);
-                over -= 1;
-            } else {
-                self.save(system);
-            }
-        }
-    }
-
-    /// Begins to save a system in a task of its own, unless it failed a moment ago.
-    fn save(&mut self, system: SystemId) {
-        let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
-        if active.saving || active.unsaved == 0 || Instant::now() < active.not_before {
-            return;
-        }
-        active.saving = true;
-        let document = active.document.clone();
-        let mut attempt = std::mem::take(&mut active.attempt);
-        let world = Arc::clone(&self.world);
-        self.tasks.spawn(async move {
-            let version = document.state.version;
-            let permit = world.saves.acquire().await;
-            let save = AssertUnwindSafe(world.keeper.save_behind(document, &mut attempt)).catch_unwind();
-            let panicked = SaveError::Failed(EngineError::Internal { what: "a save panicked" });
-            let result = save.await.unwrap_or(Err(panicked));
-            drop(permit);
-            Outcome::Saved { system, version, attempt, result }
-        });
-    }
-
-    /// Saves what has been dirty for long, or all that is dirty when that is much, and lets go of what nobody has used for long.
-    fn look_around(&mut self) {
-        let now = Instant::now();
-        let options = self.world.options;
-        let pressed = self.world.is_pressed();
-        let mut due = Vec::new();
-        let mut idle = Vec::new();
-        for (system, slot) in &self.slots {
-            let Slot::Active(active) = slot else { continue };
-            let unused = now.duration_since(active.used) >= options.idle_max;
-            let delay = active.save_delay(options.save_delay_max);
-            let old = delay.is_some_and(|delay| now.duration_since(active.dirty_since) >= delay);
-            if active.unsaved > 0 && (unused || old || pressed || active.is_big(&options)) {
-                due.push(*system);
-            } else if unused && active.unsaved == 0 && !active.saving {
-                idle.push(*system);
-            }
-        }
-        due.into_iter().for_each(|system| self.save(system));
-        idle.into_iter().for_each(|system| self.evict(system));
-        self.unpark();
-    }
-
-    async fn drain(&mut self, deadline: Instant, answer: oneshot::Sender<usize>) {
-        self.draining = true;
-        let parked = std::mem::take(&mut self.parked);
-        parked.into_iter().for_each(|request| refuse(request, EngineError::Draining));
-        // When the deadline passes, what is unsaved stays so and is counted.
-        let _in_time = timeout_at(deadline, self.save_all()).await.is_ok();
-        let _unheard = answer.send(self.dirty().len());
-    }
-
-    async fn save_all(&mut self) {
-        loop {
-            let leaving = self.slots.iter().any(|(_, slot)| matches!(slot, Slot::Leaving(_)));
-            let dirty = self.dirty();
-            for system in &dirty {
-                if let Some(Slot::Active(active)) = self.slots.peek_mut(system) {
-                    active.not_before = Instant::now();
-                }
-                self.save(*system);
-            }
-            if dirty.is_empty() && !leaving {
-                return;
-            }
-            let Some(outcome) = self.tasks.join_next().await else { return };
-            let failed = matches!(&outcome, Ok(Outcome::Saved { result: Err(_), .. }));
-            self.settle(outcome);
-            if failed {
-                sleep(BACKOFF_FIRST).await;
-            }
-        }
-    }
-
-    fn dirty(&self) -> Vec<SystemId> {
-        let dirty = |slot: &Slot| matches!(slot, Slot::Active(active) if active.unsaved > 0);
-        self.slots.iter().filter(|(_, slot)| dirty(slot)).map(|(system, _)| *system).collect()
+impl World {
+    /// Loads a system, whosever it is: that is asked of each request when it is answered, as another org's may be waiting
+    /// behind the first.
+    async fn load(&self, system: SystemId, ledger: &Ledger) -> Result<Box<Loaded>, EngineError> {
+        let _permit = ledger.track(Stage::Queue, self.loads.acquire()).await;
+        let load = AssertUnwindSafe(self.storage.load(system, ledger)).catch_unwind();
+        let loaded = load.await.unwrap_or(Err(EngineError::Internal { what: "a load panicked" }));
+        loaded.map(Box::new)
     }
 }
 

@@ -14,7 +14,6 @@ use super::error::ApiError;
 use super::{App, Shared};
 use crate::crash;
 use crate::durability::Level;
-use crate::engine::error::LogTrouble;
 use crate::engine::{EngineError, Gate, gate::Seen};
 
 /// Asks for a level in requests, names the one given in answers.
@@ -70,11 +69,8 @@ impl Asked {
             Some(level) => gate.raised(level)?,
             None => gate,
         };
-        let opened = gate.wait(ledger).await;
-        if opened == Err(EngineError::Log(LogTrouble::Slow)) {
-            app.metrics.gate_timed_out();
-        }
-        opened.map(|()| Promise { level, seen })
+        gate.wait(ledger).await?;
+        Ok(Promise { level, seen })
     }
 
     /// [`Asked::release`] for the answer to a command: the last thing that happens before it leaves.

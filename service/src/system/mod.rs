@@ -19,6 +19,7 @@ pub mod prompt;
 pub mod refusal;
 pub mod spec;
 pub mod state;
+mod unrecorded;
 pub mod view;
 
 pub use apply::{apply, execute, found, record};

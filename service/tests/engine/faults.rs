@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::support::*;
 use futures_util::future::join_all;
+use mipro_service::engine::error::LogTrouble;
 use mipro_service::engine::{self, Engine, EngineError, EngineKind, EngineOptions};
-use mipro_service::log::Lsn;
 use mipro_telemetry::{Operation, Phase, Stage};
 
 async fn concurrent_rewards(rig: &Rig, options: &EngineOptions, calls: u64) -> (u64, u64) {
@@ -350,6 +350,7 @@ async fn writes_reads_duplicates_and_refusals_wait_for_what_they_have_seen() {
     let options = options(EngineKind::Actor);
     let engine = engine::build_with_log(&options, rig.stores(), rig.recorders.clone(), log.clone());
     let (new, quiet) = (new_system(), new_system());
+    log.set_durable(2);
     create(&*engine, &new).await;
     create(&*engine, &quiet).await;
 
@@ -376,8 +377,8 @@ async fn writes_reads_duplicates_and_refusals_wait_for_what_they_have_seen() {
         "a neighbour with nothing to wait for does not wait"
     );
     let appended = log.appended.load(Ordering::SeqCst);
-    assert!(appended > 0, "it was applied and appended meanwhile");
-    log.durable.send_replace(Lsn(appended));
+    assert_eq!(appended, 3, "it was appended and applied meanwhile");
+    log.set_durable(appended);
     write.await.unwrap();
     duplicate.await.unwrap();
     assert!(matches!(refusal.await.unwrap_err(), EngineError::Refused(_)));
@@ -386,19 +387,20 @@ async fn writes_reads_duplicates_and_refusals_wait_for_what_they_have_seen() {
 }
 
 #[tokio::test]
-async fn a_log_that_refuses_an_append_costs_the_state_in_memory_and_nothing_that_was_saved() {
+async fn an_append_that_is_refused_changes_nothing() {
     let rig = Rig::sqlite().await;
-    let log = hand_log();
+    let log = hand_log().open_wide();
     let options = options(EngineKind::Actor);
     let engine = engine::build_with_log(&options, rig.stores(), rig.recorders.clone(), log.clone());
-    log.durable.send_replace(Lsn(u64::MAX));
     let new = new_system();
     create(&*engine, &new).await;
+    let (gets, _) = rig.objects.counts();
     log.full.store(true, Ordering::SeqCst);
     let error = run(&*engine, new.system_id, report("r", 1.0)).await.unwrap_err();
-    assert!(error.is_retryable(), "{error:?}");
+    assert_eq!(error, EngineError::Log(LogTrouble::Full));
     assert_eq!(rewards(&*engine, new.system_id).await, 0, "what was not appended is not shown");
-    assert_eq!((engine.figures().poisoned, engine.figures().unsaved_events), (1, 0));
+    assert_eq!((engine.figures().poisoned, engine.figures().unsaved_events), (0, 0));
+    assert_eq!(rig.objects.counts().0, gets, "the state stayed in memory");
     log.full.store(false, Ordering::SeqCst);
     run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();
     assert_eq!(rewards(&*engine, new.system_id).await, 1);
@@ -409,18 +411,44 @@ async fn a_full_mailbox_refuses_at_once_and_what_was_taken_is_done() {
     let rig = Rig::sqlite().await;
     let mut options = options(EngineKind::Actor);
     options.actor.shards = 1;
-    options.actor.mailbox_max = 3;
+    options.actor.mailbox_max = 16;
     let engine = rig.engine(&options);
-    let new = new_system();
-    create(&*engine, &new).await;
-    rewards(&*engine, new.system_id).await;
-    let ids: Vec<String> = (0..20).map(|i| format!("r{i}")).collect();
+    let systems: Vec<_> = (0..40).map(|_| new_system()).collect();
+    for new in &systems {
+        create(&*engine, new).await;
+        rewards(&*engine, new.system_id).await;
+    }
     // All are sent before the shard gets its turn.
-    let results = join_all(ids.iter().map(|id| run(&*engine, new.system_id, report(id, 1.0)))).await;
+    let results = join_all(systems.iter().map(|new| run(&*engine, new.system_id, report("r", 1.0)))).await;
     let (taken, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    assert_eq!((taken.len(), refused.len()), (3, 17));
+    assert_eq!((taken.len(), refused.len()), (16, 24));
     assert!(refused.iter().all(|r| matches!(r, Err(EngineError::Overloaded { .. }))), "{refused:?}");
-    assert_eq!(rewards(&*engine, new.system_id).await, 3);
+    let mut kept = 0;
+    for new in &systems {
+        kept += rewards(&*engine, new.system_id).await;
+    }
+    assert_eq!(kept, 16);
+}
+
+#[tokio::test]
+async fn one_systems_flood_is_refused_before_its_neighbours_notice() {
+    let rig = Rig::sqlite().await;
+    let mut options = options(EngineKind::Actor);
+    options.actor.shards = 1;
+    options.actor.mailbox_max = 16;
+    let engine = rig.engine(&options);
+    let (hot, quiet) = (new_system(), new_system());
+    for new in [&hot, &quiet] {
+        create(&*engine, new).await;
+        rewards(&*engine, new.system_id).await;
+    }
+    let ids: Vec<String> = (0..40).map(|i| format!("r{i}")).collect();
+    let flood = join_all(ids.iter().map(|id| run(&*engine, hot.system_id, report(id, 1.0))));
+    let (results, neighbour) = tokio::join!(flood, run(&*engine, quiet.system_id, report("r", 1.0)));
+    neighbour.unwrap();
+    let (taken, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((taken.len(), refused.len()), (8, 32), "half of the mailbox, and then no more than a quarter");
+    assert!(refused.iter().all(|r| matches!(r, Err(EngineError::TooMuch { .. }))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -6,15 +6,13 @@ use std::sync::atomic::Ordering;
 use crate::support::*;
 use futures_util::future::join_all;
 use mipro_service::engine::{self, EngineError, EngineKind, EngineOptions};
-use mipro_service::log::Lsn;
 use serde_json::Value;
 use uuid::Uuid;
 
 /// The state is dropped while version 1 of it is on its way to the store; that save then succeeds or fails.
 async fn dropped_while_saved(save_succeeds: bool) {
     let rig = Rig::sqlite().await;
-    let log = hand_log();
-    log.durable.send_replace(Lsn(u64::MAX));
+    let log = hand_log().open_wide();
     let mut options = options(EngineKind::Actor);
     options.actor.save_events_max = 1;
     let engine = engine::build_with_log(&options, rig.stores(), rig.recorders.clone(), log.clone());
@@ -24,9 +22,8 @@ async fn dropped_while_saved(save_succeeds: bool) {
     rig.objects.set_hold_puts(true);
     run(&*engine, new.system_id, report("saving", 1.0)).await.unwrap();
     reaches(&rig.objects.held_puts, 1).await;
-    log.full.store(true, Ordering::SeqCst);
-    run(&*engine, new.system_id, report("refused", 1.0)).await.unwrap_err();
-    log.full.store(false, Ordering::SeqCst);
+    log.panics.store(true, Ordering::SeqCst);
+    run(&*engine, new.system_id, report("panics", 1.0)).await.unwrap_err();
     assert_eq!((engine.figures().poisoned, engine.figures().unsaved_events), (1, 0));
 
     let mut read = Box::pin(state(&*engine, new.system_id));
@@ -70,8 +67,7 @@ async fn a_state_dropped_while_it_is_saved_is_read_anew_when_the_save_has_ended(
 #[tokio::test]
 async fn a_stop_waits_for_the_save_of_a_dropped_state() {
     let rig = Rig::sqlite().await;
-    let log = hand_log();
-    log.durable.send_replace(Lsn(u64::MAX));
+    let log = hand_log().open_wide();
     let mut options = options(EngineKind::Actor);
     options.actor.save_events_max = 1;
     let engine = engine::build_with_log(&options, rig.stores(), rig.recorders.clone(), log.clone());
@@ -80,8 +76,8 @@ async fn a_stop_waits_for_the_save_of_a_dropped_state() {
     rig.objects.set_hold_puts(true);
     run(&*engine, new.system_id, report("saving", 1.0)).await.unwrap();
     reaches(&rig.objects.held_puts, 1).await;
-    log.full.store(true, Ordering::SeqCst);
-    run(&*engine, new.system_id, report("refused", 1.0)).await.unwrap_err();
+    log.panics.store(true, Ordering::SeqCst);
+    run(&*engine, new.system_id, report("panics", 1.0)).await.unwrap_err();
     let mut stop = engine.shutdown();
     for _ in 0..50 {
         assert!(futures_util::poll!(&mut stop).is_pending());
