@@ -11,7 +11,7 @@ use mipro_telemetry::{Ledger, Operation};
 use crate::codec;
 use crate::engine::EngineError;
 use crate::engine::document::{Document, corrupt};
-use crate::log::{Entry, EventLog, Level, ReadError};
+use crate::log::{Entry, EventLog, Level, ReadError, Segments};
 use crate::offload::Offload;
 use crate::snapshot::archive::Archive;
 use crate::snapshot::archive::reader::{Epochs, Fold};
@@ -64,14 +64,16 @@ impl History {
         let row = self.stores.table.get(system, &Ledger::start(Operation::Background)).await?;
         let row = row.ok_or(EngineError::NotFound)?;
         let mut document = None;
-        while !page.is_full() && (page.reached() < row.version || next.is_some()) {
+        while !page.is_full() {
             let reached = page.reached();
             let until = next.map_or(u64::MAX, |next| next - 1);
+            // Beyond the row there can only be what a log archived whose host is gone.
+            let beyond = reached >= row.version && next.is_none();
             // 2. What is archived, up to where the log here goes on.
             let epochs;
-            (page, epochs) = self.archived(system, page, until).await?;
+            (page, epochs) = self.archived(system, page, until, beyond).await?;
             // 3. What a document has: read once, and only if nothing else goes on.
-            if page.reached() == reached {
+            if page.reached() == reached && !beyond {
                 if document.is_none() {
                     document = Some(self.document(system, &row).await?);
                 }
@@ -80,6 +82,9 @@ impl History {
                 }
             }
             if page.reached() == reached {
+                if beyond {
+                    break;
+                }
                 return Err(missing(system, reached + 1, next.map_or(row.version, |next| next - 1)));
             }
             // 4. The log again.
@@ -105,15 +110,18 @@ impl History {
         Ok((page.checked(system)?, next))
     }
 
+    /// Adds what is archived, of every log or only of `others`, and gives where its epochs begin.
     async fn archived(
         &self,
         system: SystemId,
         page: Page,
         until_seq: u64,
+        others: bool,
     ) -> Result<(Page, Epochs), EngineError> {
         let mut epochs = Epochs::default();
         let Some(archive) = &self.archive else { return Ok((page, epochs)) };
-        let sources = archive.sources(system, None, true).await?;
+        let own = self.log.segments().map(Segments::log_id);
+        let sources = archive.sources(system, own.filter(|_| others), !others).await?;
         sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
         let page = archive.fold(system, sources, &epochs, until_seq, page).await?;
         Ok((page.checked(system)?, epochs))
@@ -246,6 +254,3 @@ fn missing(system: SystemId, from: u64, to: u64) -> EngineError {
         format!("events {from} to {to} are neither in the log here, nor archived, nor in an old document"),
     )
 }
-
-#[cfg(test)]
-mod tests;

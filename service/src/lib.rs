@@ -10,10 +10,11 @@
 //! 2. [`optimizer`]: the policy that picks a candidate from what the state knows.
 //! 3. [`engine`]: who owns a system's state, and when it is saved: `blob`, `cache`, `actor`.
 //! 4. [`store`] and [`log`]: where state and events rest: rows, blobs, and the event log.
-//! 5. [`proxy`]: rendering a candidate into a request, the call to the LLM, and its answer passed through.
-//! 6. [`http`]: the routes of the wire contract; thin handlers and one shape for every error.
-//! 7. [`config`], [`auth`], [`metrics`], [`clock`]: what the routes stand on.
-//! 8. [`app`]: the wiring of it all, from listener to drain.
+//! 5. [`codec`] and [`snapshot`]: events and states as bytes; [`recovery`] and [`history`]: how they come back.
+//! 6. [`proxy`]: rendering a candidate into a request, the call to the LLM, and its answer passed through.
+//! 7. [`http`]: the routes of the wire contract; thin handlers and one shape for every error.
+//! 8. [`config`], [`auth`], [`metrics`], [`clock`], [`offload`]: what the routes stand on.
+//! 9. [`app`]: the wiring of it all, from listener to drain.
 
 pub mod app;
 pub mod auth;

@@ -18,7 +18,7 @@ use crate::log::{EventLog, Level};
 use crate::offload::Offload;
 use crate::snapshot::archive::Archive;
 use crate::snapshot::archive::reader::{Epochs, Source};
-use crate::snapshot::format::{self, Expected};
+use crate::snapshot::format::{self, Expected, FormatError};
 use crate::snapshot::{hashed, is_snapshot};
 use crate::store::{StoreError, Stores, SystemRow};
 use crate::system::{State, SystemId};
@@ -78,7 +78,7 @@ struct Base {
 enum Unread {
     /// It is not there, or not what was written: the one before it may do.
     Bad(String),
-    /// A store is down: later it may do.
+    /// A store is down, and later it may do; or a newer build wrote it, and this one must not go back behind it.
     Failed(EngineError),
 }
 
@@ -210,7 +210,7 @@ impl Recovery {
             clock.time(Stage::StateDecode, || decode(&key, &bytes, &expected, row_epoch, keeps_history))
         };
         let base = self.offload.run(work).await;
-        let base = base.map_err(|_| Unread::Bad("reading it panicked".to_owned()))?.map_err(Unread::Bad)?;
+        let base = base.map_err(|_| Unread::Bad("reading it panicked".to_owned()))??;
         if base.state.version != object.version {
             let (found, named) = (base.state.version, object.version);
             return Err(Unread::Bad(format!("it is of version {found} where the row says {named}")));
@@ -292,18 +292,21 @@ fn decode(
     expected: &Expected,
     row_epoch: u64,
     keeps_history: bool,
-) -> Result<Base, String> {
+) -> Result<Base, Unread> {
     let length = bytes.len() as u64;
     if is_snapshot(key) {
-        let unpacked = format::unpack(bytes, expected).map_err(|error| error.to_string())?;
+        let unpacked = format::unpack(bytes, expected).map_err(|error| match error {
+            FormatError::Newer { .. } => Unread::Failed(corrupt(key, error.to_string())),
+            other => Unread::Bad(other.to_string()),
+        })?;
         return Ok(Base { state: unpacked.state, history: None, epoch: unpacked.epoch, bytes: length });
     }
     if expected.bytes.is_some_and(|expected| expected != length) {
-        return Err("its length is not what the row says".to_owned());
+        return Err(Unread::Bad("its length is not what the row says".to_owned()));
     }
     let document = Document::decode(key, expected.system, bytes).map_err(|error| match error {
-        EngineError::Corrupt { problem, .. } => problem,
-        other => other.to_string(),
+        EngineError::Corrupt { problem, .. } => Unread::Bad(problem),
+        other => Unread::Bad(other.to_string()),
     })?;
     let history = keeps_history.then_some(document.history);
     Ok(Base { state: document.state, history, epoch: row_epoch, bytes: length })
@@ -318,6 +321,3 @@ fn log_failed(error: &crate::log::ReadError) -> EngineError {
     tracing::error!(problem, "the log can't be read");
     EngineError::Corrupt { object: "log".to_owned(), problem }
 }
-
-#[cfg(test)]
-mod tests;

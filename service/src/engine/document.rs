@@ -1,4 +1,4 @@
-//! What is stored of a system: `{"schema":1,"state":{…},"events":[…]}`, one JSON document, all history inside.
+//! What is stored of a system: `{"schema":2,"state":{…},"events":[…]}`, one JSON document, all history inside.
 //!
 //! Key: `systems/<system id>/state-<version, 20 digits>.json`, where the version is the newest event's number. Written once,
 //! never changed (but by the engine `blob`, which is faithful to the original and may overwrite).
@@ -18,8 +18,9 @@ use crate::system::{
     record, view,
 };
 
-/// The newest schema this build reads and the one it writes.
-pub const SCHEMA: u32 = 1;
+/// The newest schema this build reads and the one it writes. Schema 1 held rollouts under their ids, with more detail; it is
+/// still read.
+pub const SCHEMA: u32 = 2;
 
 /// Events of a history that are copied when it is cloned; older ones are shared.
 const TAIL_MAX: usize = 256;
@@ -184,9 +185,10 @@ impl Document {
             Ok(stored) => Some(stored.schema),
             Err(_) => serde_json::from_slice::<Head>(bytes).ok().map(|head| head.schema),
         };
-        if let Some(schema) = schema.filter(|schema| *schema != SCHEMA) {
-            let problem =
-                format!("it has schema {schema}, this build reads schema {SCHEMA}: start a newer build");
+        if let Some(schema) = schema.filter(|schema| !(1..=SCHEMA).contains(schema)) {
+            let problem = format!(
+                "it has schema {schema}, this build reads schemas 1 to {SCHEMA}: start a newer build"
+            );
             return Err(corrupt(key, problem));
         }
         // The parser's own text may quote what it read.

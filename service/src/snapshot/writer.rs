@@ -144,11 +144,13 @@ impl SnapshotWriter {
         }
         crash::point("pointer.moved");
         attempt.put = None;
-        // 3. What the row named before the two that it names now.
-        let [newest, previous] = std::mem::take(&mut attempt.named);
-        attempt.named = [Some(key), newest];
-        if let Some(old) = previous.filter(|old| self.deletes && is_snapshot(old)) {
-            self.delete(&old).await;
+        // 3. What the row named before the two that it names now. A snapshot of a state that has one already moved nothing.
+        if attempt.named[0].as_ref() != Some(&key) {
+            let [newest, previous] = std::mem::take(&mut attempt.named);
+            attempt.named = [Some(key), newest];
+            if let Some(old) = previous.filter(|old| self.deletes && is_snapshot(old)) {
+                self.delete(&old).await;
+            }
         }
         Ok(written)
     }
@@ -163,8 +165,11 @@ impl SnapshotWriter {
         let row = unnamed(&state, epoch);
         let clock = ledger.clone();
         let packing = self.offload.run(move || clock.time(stage, || format::pack(&state, epoch))).await;
-        let packed = packing
-            .map_err(|_| SaveError::Failed(EngineError::Internal { what: "packing a state panicked" }))?;
+        let failed = |what| SaveError::Failed(EngineError::Internal { what });
+        let packed = packing.map_err(|_| failed("packing a state panicked"))?.map_err(|error| {
+            tracing::error!(object = hashed(&row.system_id.to_string()), %error, "a state can't be packed");
+            failed("the state can't be packed")
+        })?;
         Ok((row, packed))
     }
 

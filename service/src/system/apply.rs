@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{Command, Context, NewSystem, Reply};
+use super::content::CandidateContent;
 use super::decide::{create, decide};
-use super::event::{Event, Pick, Recorded};
+use super::event::{Event, Pick, Recorded, propensity};
 use super::probe::{NoProbe, Probe};
 use super::refusal::Refusal;
-use super::state::{BASELINE, Best, Candidate, Held, Index, Phase, Rollout, State, SystemStatus, Totals};
-use crate::optimizer::{Arm, Space};
+use super::rollouts::{Phase, Rollout, RolloutKey, Rollouts, age_us, seconds};
+use super::state::{BASELINE, Best, Candidate, Held, State, SystemStatus, Totals};
+use crate::optimizer::{Arm, Policy};
 
 /// Closed rollouts one event may forget because of their age; those beyond the limit of their number always go.
 const FORGOTTEN_PER_EVENT_MAX: usize = 64;
@@ -50,44 +52,55 @@ pub fn record(state: &State, events: Vec<Event>, context: &Context) -> Vec<Recor
 
 /// Applies the next event. Events must come in order and without gaps; keeping them so is the caller's part.
 pub fn apply(state: &mut State, recorded: &Recorded, probe: &mut impl Probe) {
-    debug_assert_eq!(recorded.seq, state.version + 1, "events come in order and without gaps");
-    state.version = recorded.seq;
-    state.updated_us = recorded.at_us;
-    let (seq, at_us) = (recorded.seq, recorded.at_us);
-    match &recorded.event {
-        Event::SystemCreated { system } => {
-            *state = State::empty(system, at_us);
-            state.version = seq;
-        }
-        Event::CandidateAdded { candidate_id, content, params } => {
-            state.add_candidate(Candidate {
-                candidate_id: candidate_id.clone(),
-                content: Arc::clone(content),
-                params: params.clone(),
-                added_us: at_us,
-            });
-        }
-        Event::RolloutStarted { rollout_id, candidate_id, probability, pick } => {
-            let matched = *pick != Pick::Unmatched;
-            state.open_rollout(rollout_id, candidate_id, (*probability, matched), recorded);
-            state.hold(candidate_id, *probability, *pick);
-        }
-        Event::RolloutAdopted { rollout_id, candidate_id } => {
-            state.open_rollout(rollout_id, candidate_id, (1.0, true), recorded);
-        }
-        Event::RewardReceived { rollout_id, reward, .. } => {
-            state.reward(rollout_id, *reward, probe);
-        }
-        Event::TpeUpdated { best_candidate_id, best_score, .. } => {
-            state.best = Best { candidate_id: best_candidate_id.clone(), score: *best_score };
-        }
-        Event::RolloutDone { rollout_id, .. } => state.close(rollout_id, Phase::Done, recorded),
-        Event::RolloutFailed { rollout_id, .. } => state.close(rollout_id, Phase::Failed, recorded),
-        Event::RolloutsExpired { rollout_ids } => {
-            rollout_ids.iter().for_each(|id| state.close(id, Phase::Expired, recorded));
+    state.step(recorded.seq, recorded.at_us, &Fact::of(&recorded.event), probe);
+}
+
+/// An event as far as the state cares: borrowed, and rollouts by their keys. Replay makes it without the event between.
+#[derive(Debug)]
+pub(crate) enum Fact<'e> {
+    Created(&'e NewSystem),
+    Candidate { id: &'e str, content: &'e Arc<CandidateContent>, params: &'e BTreeMap<String, u32> },
+    Started { key: RolloutKey, candidate_id: &'e str, probability: f64, pick: Pick },
+    Adopted { key: RolloutKey, candidate_id: &'e str },
+    Rewarded { key: RolloutKey, reward: f64 },
+    Learned { best_candidate_id: &'e str, best_score: Option<f64> },
+    Closed { key: RolloutKey, phase: Phase },
+    Expired { started_seqs: &'e [u64], rollout_ids: &'e [String] },
+}
+
+impl<'e> Fact<'e> {
+    pub(crate) fn of(event: &'e Event) -> Self {
+        match event {
+            Event::SystemCreated { system } => Self::Created(system),
+            Event::CandidateAdded { candidate_id, content, params } => {
+                Self::Candidate { id: candidate_id, content, params }
+            }
+            Event::RolloutStarted { rollout_id, candidate_id, probability, pick, .. } => Self::Started {
+                key: RolloutKey::of(rollout_id),
+                candidate_id,
+                probability: *probability,
+                pick: *pick,
+            },
+            Event::RolloutAdopted { rollout_id, candidate_id } => {
+                Self::Adopted { key: RolloutKey::of(rollout_id), candidate_id }
+            }
+            Event::RewardReceived { rollout_id, reward, .. } => {
+                Self::Rewarded { key: RolloutKey::of(rollout_id), reward: *reward }
+            }
+            Event::TpeUpdated { best_candidate_id, best_score, .. } => {
+                Self::Learned { best_candidate_id, best_score: *best_score }
+            }
+            Event::RolloutDone { rollout_id, .. } => {
+                Self::Closed { key: RolloutKey::of(rollout_id), phase: Phase::Done }
+            }
+            Event::RolloutFailed { rollout_id, .. } => {
+                Self::Closed { key: RolloutKey::of(rollout_id), phase: Phase::Failed }
+            }
+            Event::RolloutsExpired { started_seqs, rollout_ids } => {
+                Self::Expired { started_seqs, rollout_ids }
+            }
         }
     }
-    state.forget_closed(at_us);
 }
 
 impl State {
@@ -104,11 +117,10 @@ impl State {
             updated_us: now_us,
             best: Best { candidate_id: BASELINE.to_owned(), score: None },
             totals: Totals::default(),
-            candidates: Vec::new(),
+            catalog: Arc::default(),
             arms: Vec::new(),
             held: None,
-            rollouts: BTreeMap::new(),
-            index: Index::default(),
+            rollouts: Rollouts::default(),
         }
     }
 
@@ -130,52 +142,76 @@ impl State {
         Some(state)
     }
 
+    /// Takes in the next fact.
+    pub(crate) fn step(&mut self, seq: u64, at_us: u64, fact: &Fact<'_>, probe: &mut impl Probe) {
+        debug_assert_eq!(seq, self.version + 1, "events come in order and without gaps");
+        match fact {
+            Fact::Created(system) => *self = Self::empty(system, at_us),
+            Fact::Candidate { id, content, params } => self.add_candidate(Candidate {
+                candidate_id: (*id).to_owned(),
+                content: Arc::clone(content),
+                params: (*params).clone(),
+                added_us: at_us,
+            }),
+            Fact::Started { key, candidate_id, probability, pick } => {
+                let (arm, probability) = (self.arm_of(candidate_id), propensity(*probability));
+                self.totals.unmatched += u64::from(*pick == Pick::Unmatched);
+                self.open_rollout(*key, arm, probability, (seq, at_us));
+                self.hold(arm, probability, *pick);
+            }
+            Fact::Adopted { key, candidate_id } => {
+                let arm = self.arm_of(candidate_id);
+                self.open_rollout(*key, arm, 1.0, (seq, at_us));
+            }
+            Fact::Rewarded { key, reward } => self.reward(*key, *reward, probe),
+            Fact::Learned { best_candidate_id, best_score } => {
+                if self.best.candidate_id != *best_candidate_id {
+                    (*best_candidate_id).clone_into(&mut self.best.candidate_id);
+                }
+                self.best.score = *best_score;
+            }
+            Fact::Closed { key, phase } => self.close(*key, *phase, at_us),
+            Fact::Expired { started_seqs, rollout_ids } => {
+                let begun = self.rollouts.begun_by(started_seqs);
+                let named = rollout_ids.iter().map(|id| RolloutKey::of(id));
+                begun.into_iter().chain(named).for_each(|key| self.close(key, Phase::Expired, at_us));
+            }
+        }
+        self.version = seq;
+        self.updated_us = at_us;
+        self.forget_closed(at_us);
+    }
+
     fn add_candidate(&mut self, candidate: Candidate) {
-        let arm = self.candidates.len();
-        self.index.by_id.insert(candidate.candidate_id.clone(), arm);
-        self.index.by_content.entry(candidate.content.hash()).or_insert(arm);
-        self.candidates.push(candidate);
+        Arc::make_mut(&mut self.catalog).add(candidate);
         self.arms.push(Arm::default());
-        self.index.space = Space::new(self.candidates.iter().map(|candidate| &candidate.params));
     }
 
     fn arm_of(&self, candidate_id: &str) -> usize {
-        self.index.by_id.get(candidate_id).copied().unwrap_or(0)
+        self.catalog.by_id.get(candidate_id).copied().unwrap_or(0)
     }
 
-    fn open_rollout(
-        &mut self,
-        id: &str,
-        candidate_id: &str,
-        (probability, matched): (f64, bool),
-        recorded: &Recorded,
-    ) {
-        let arm = self.arm_of(candidate_id);
+    fn open_rollout(&mut self, key: RolloutKey, arm: usize, probability: f64, (seq, at_us): (u64, u64)) {
         let Some(stats) = self.arms.get_mut(arm) else { return };
         stats.begin();
         self.totals.rollouts += 1;
-        self.totals.unmatched += u64::from(!matched);
-        let id: Arc<str> = Arc::from(id);
-        let (seq, at_us) = (recorded.seq, recorded.at_us);
         let rollout = Rollout {
             arm,
             phase: Phase::Open,
             reward: None,
-            probability,
-            matched,
-            opened_us: at_us,
-            closed_us: at_us,
+            probability: Some(probability as f32),
+            opened_s: seconds(at_us),
+            closed_s: 0,
             seq,
         };
-        self.index.open.insert(seq, Arc::clone(&id));
-        self.rollouts.insert(id, rollout);
+        self.rollouts.insert(key, &rollout);
     }
 
-    fn hold(&mut self, candidate_id: &str, probability: f64, pick: Pick) {
+    fn hold(&mut self, arm: usize, probability: f64, pick: Pick) {
         match pick {
             Pick::Batch => {
                 let remaining = self.spec.rollouts_per_candidate.unwrap_or(1).saturating_sub(1);
-                self.held = Some(Held { arm: self.arm_of(candidate_id), remaining, probability });
+                self.held = Some(Held { arm, remaining, probability });
             }
             Pick::Held => {
                 if let Some(held) = &mut self.held {
@@ -186,34 +222,28 @@ impl State {
         }
     }
 
-    fn reward(&mut self, id: &str, reward: f64, probe: &mut impl Probe) {
-        let Some(rollout) = self.rollouts.get_mut(id) else { return };
-        let Some(arm) = self.arms.get_mut(rollout.arm) else { return };
-        if rollout.is_pending() {
+    fn reward(&mut self, key: RolloutKey, reward: f64, probe: &mut impl Probe) {
+        let Some(before) = self.rollouts.change(key, |rollout| rollout.reward = Some(reward)) else { return };
+        let Some(arm) = self.arms.get_mut(before.arm) else { return };
+        if before.is_pending() {
             arm.end();
         }
-        rollout.reward = Some(reward);
         let policy = self.spec.policy();
         probe.observe(|| policy.observe(arm, reward));
         self.totals.rewards += 1;
     }
 
-    fn close(&mut self, id: &str, phase: Phase, recorded: &Recorded) {
-        let Some((id, _)) = self.rollouts.get_key_value(id) else { return };
-        let id = Arc::clone(id);
-        let Some(rollout) = self.rollouts.get_mut(&id) else { return };
-        if rollout.is_pending()
-            && let Some(arm) = self.arms.get_mut(rollout.arm)
+    fn close(&mut self, key: RolloutKey, phase: Phase, at_us: u64) {
+        let close = |rollout: &mut Rollout| {
+            rollout.phase = phase;
+            rollout.closed_s = seconds(at_us);
+        };
+        let Some(before) = self.rollouts.change(key, close) else { return };
+        if before.is_pending()
+            && let Some(arm) = self.arms.get_mut(before.arm)
         {
             arm.end();
         }
-        let order = if rollout.phase == Phase::Open { &mut self.index.open } else { &mut self.index.closed };
-        order.remove(&rollout.seq);
-        rollout.phase = phase;
-        rollout.closed_us = recorded.at_us;
-        // Rollouts that expire together share an event; their order in it keeps the places apart.
-        rollout.seq = self.index.closed.last_key_value().map_or(0, |(last, _)| last + 1).max(recorded.seq);
-        self.index.closed.insert(rollout.seq, id);
         match phase {
             Phase::Done => self.totals.done += 1,
             Phase::Failed => self.totals.failed += 1,
@@ -224,19 +254,15 @@ impl State {
 
     /// Forgets the oldest closed rollouts: those beyond the limit of their number, and those older than the window.
     fn forget_closed(&mut self, now_us: u64) {
-        let limits = self.spec.limits;
+        let limits = &self.spec.limits;
         let mut aged = 0;
-        while let Some(entry) = self.index.closed.first_entry() {
-            let closed_us = self.rollouts.get(entry.get()).map_or(0, |rollout| rollout.closed_us);
-            let old =
-                now_us.saturating_sub(closed_us) >= limits.dedup_window_us && aged < FORGOTTEN_PER_EVENT_MAX;
+        while let Some(closed_s) = self.rollouts.oldest_closed_s() {
+            let old = age_us(now_us, closed_s) >= limits.dedup_window_us && aged < FORGOTTEN_PER_EVENT_MAX;
             aged += usize::from(old);
-            let id = entry.get().clone();
-            if !old && self.index.closed.len() <= limits.rollouts_closed_max {
+            if !old && self.rollouts.closed_len() <= limits.rollouts_closed_max {
                 return;
             }
-            self.index.closed.pop_first();
-            self.rollouts.remove(&id);
+            self.rollouts.forget_oldest_closed();
         }
     }
 }

@@ -133,8 +133,8 @@ pub struct RolloutReply {
     pub prompt: Arc<Prompt>,
     /// The system's settings (model, provider, …).
     pub spec: Arc<SystemSpec>,
-    /// With which probability it was chosen.
-    pub probability: f64,
+    /// With which probability it was chosen; `None` for a rollout that is rewarded or closed, where its event alone knows.
+    pub probability: Option<f64>,
     /// Whether the messages come from the baseline prompt.
     pub matched: bool,
     /// The rollout had its candidate before this call.

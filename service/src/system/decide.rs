@@ -7,12 +7,13 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::command::{Command, Context, NewCandidate, NewSystem, Reply, Status, StatusReport};
 use super::content::CandidateContent;
-use super::event::{Event, Pick};
+use super::event::{Event, Pick, propensity};
 use super::probe::Probe;
-use super::prompt::{Message, match_prompt};
+use super::prompt::{Message, PromptHash, match_prompt};
 use super::refusal::{Refusal, require};
-use super::state::{BASELINE, Held, Phase, Rollout, State};
-use crate::optimizer::{Suggestion, recommend};
+use super::rollouts::{Phase, Rollout, RolloutKey, age_us};
+use super::state::{BASELINE, Held, State};
+use crate::optimizer::{Policy, Suggestion, recommend};
 
 /// Rollouts one command may expire, so that no caller pays for many.
 const EXPIRED_PER_COMMAND_MAX: usize = 64;
@@ -71,21 +72,19 @@ impl Draft<'_> {
 
     /// Rollouts whose time is up ride along with commands that change something anyway. This event comes last, so that
     /// it never pushes out of the dedup window what the command is about; `own`, the command's rollout, is left alone.
-    fn expire_due(&mut self, own: &str) {
-        let rollout_ids: Vec<String> = self.due().filter(|id| *id != own).map(str::to_owned).collect();
-        if !rollout_ids.is_empty() {
-            self.events.push(Event::RolloutsExpired { rollout_ids });
+    fn expire_due(&mut self, own: Option<RolloutKey>) {
+        let due = self.due().filter(|(key, _)| Some(*key) != own);
+        let started_seqs: Vec<u64> = due.map(|(_, rollout)| rollout.seq).collect();
+        if !started_seqs.is_empty() {
+            self.events.push(Event::RolloutsExpired { started_seqs, rollout_ids: Vec::new() });
         }
     }
 
     /// Open rollouts whose time is up, oldest first, as many as one command may expire.
-    fn due(&self) -> impl Iterator<Item = &str> {
-        let (rollouts, limits) = (&self.state.rollouts, &self.state.spec.limits);
-        let due = |id: &&Arc<str>| {
-            let opened_us = rollouts.get(*id).map_or(0, |rollout| rollout.opened_us);
-            self.context.now_us.saturating_sub(opened_us) >= limits.rollout_ttl_us
-        };
-        self.state.index.open.values().take_while(due).take(EXPIRED_PER_COMMAND_MAX).map(|id| &**id)
+    fn due(&self) -> impl Iterator<Item = (RolloutKey, Rollout)> {
+        let ttl_us = self.state.spec.limits.rollout_ttl_us;
+        let due = move |(_, rollout): &(_, Rollout)| age_us(self.context.now_us, rollout.opened_s) >= ttl_us;
+        self.state.rollouts.open().take_while(due).take(EXPIRED_PER_COMMAND_MAX)
     }
 
     fn add_candidate(&mut self, new: &NewCandidate) -> Result<Reply, Refusal> {
@@ -98,7 +97,7 @@ impl Draft<'_> {
         require(size <= limits.content_bytes_max, "deltas", "is larger than this system takes")?;
 
         let hash = new.content.hash();
-        let same_content = self.state.index.by_content.get(&hash).map(|&arm| &self.state.candidates[arm]);
+        let same_content = self.state.catalog.by_content.get(&hash).map(|&arm| self.state.candidate_id(arm));
         if let Some(id) = &new.candidate_id {
             check_candidate_id(id, limits.id_bytes_max)?;
             let taken =
@@ -107,13 +106,11 @@ impl Draft<'_> {
                 return Err(Refusal::CandidateIdTaken(id.clone()));
             }
         }
-        if let Some(candidate) = same_content {
-            return Ok(Reply::Candidate {
-                candidate_id: candidate.candidate_id.clone(),
-                version: self.version(),
-            });
+        if let Some(candidate_id) = same_content {
+            let candidate_id = candidate_id.to_owned();
+            return Ok(Reply::Candidate { candidate_id, version: self.version() });
         }
-        if self.state.candidates.len() >= limits.candidates_max {
+        if self.state.arms.len() >= limits.candidates_max {
             return Err(Refusal::Full { what: "candidates", max: limits.candidates_max });
         }
         let derived = || new.content.derived_id();
@@ -123,7 +120,7 @@ impl Draft<'_> {
         }
         let (content, params) = (Arc::new(new.content.clone()), new.params.clone());
         self.events.push(Event::CandidateAdded { candidate_id: candidate_id.clone(), content, params });
-        self.expire_due("");
+        self.expire_due(None);
         Ok(Reply::Candidate { candidate_id, version: self.version() })
     }
 
@@ -135,35 +132,31 @@ impl Draft<'_> {
     ) -> Result<Reply, Refusal> {
         let state = self.state;
         check_rollout_id(rollout_id, state.spec.limits.id_bytes_max)?;
+        let key = RolloutKey::of(rollout_id);
         let matched = match_prompt(&state.spec.prompt, messages).is_some();
-        if let Some(rollout) = state.rollouts.get(rollout_id) {
-            let known = Rollout { matched, ..rollout.clone() };
-            return Ok(Reply::Rollout(state.rollout_reply(&known, true, state.version)));
+        if let Some(rollout) = state.rollouts.get(key) {
+            let probability = rollout.probability.map(f64::from);
+            let reply = state.rollout_reply(rollout.arm, (probability, matched, true), state.version);
+            return Ok(Reply::Rollout(reply));
         }
         self.check_room()?;
-        let (suggestion, pick) = if matched {
+        let (Suggestion { arm, probability }, pick) = if matched {
             self.pick(probe)
         } else {
             (Suggestion { arm: 0, probability: 1.0 }, Pick::Unmatched)
         };
+        let thrown = matches!(pick, Pick::Policy | Pick::Batch);
         self.events.push(Event::RolloutStarted {
             rollout_id: rollout_id.to_owned(),
-            candidate_id: state.candidates[suggestion.arm].candidate_id.clone(),
-            probability: suggestion.probability,
+            candidate_id: state.candidate_id(arm).to_owned(),
+            probability,
             pick,
+            seed: thrown.then_some(self.context.seed),
+            prompt_hash: Some(PromptHash::of(messages)),
         });
-        let rollout = Rollout {
-            arm: suggestion.arm,
-            phase: Phase::Open,
-            reward: None,
-            probability: suggestion.probability,
-            matched,
-            opened_us: self.context.now_us,
-            closed_us: self.context.now_us,
-            seq: self.version(),
-        };
-        self.expire_due(rollout_id);
-        Ok(Reply::Rollout(state.rollout_reply(&rollout, false, self.version())))
+        self.expire_due(Some(key));
+        let version = self.version();
+        Ok(Reply::Rollout(state.rollout_reply(arm, (Some(probability), matched, false), version)))
     }
 
     fn pick(&self, probe: &mut impl Probe) -> (Suggestion, Pick) {
@@ -176,14 +169,15 @@ impl Draft<'_> {
         });
         let batch = self.state.spec.rollouts_per_candidate.is_some();
         // A state always has its baseline, so a policy always has an arm to suggest.
-        let suggestion = suggestion.unwrap_or(Suggestion { arm: 0, probability: 1.0 });
+        let Suggestion { arm, probability } = suggestion.unwrap_or(Suggestion { arm: 0, probability: 1.0 });
+        let suggestion = Suggestion { arm, probability: propensity(probability) };
         (suggestion, if batch { Pick::Batch } else { Pick::Policy })
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
         let max = self.state.spec.limits.rollouts_open_max;
         // Those whose time is up make room.
-        if self.state.index.open.len() >= max && self.due().next().is_none() {
+        if self.state.rollouts.open_len() >= max && self.due().next().is_none() {
             return Err(Refusal::Full { what: "open rollouts", max });
         }
         Ok(())
@@ -193,30 +187,31 @@ impl Draft<'_> {
         check_rollout_id(&report.rollout_id, self.state.spec.limits.id_bytes_max)?;
         let call = Call::read(report)?;
         let sent = match &report.candidate_id {
-            Some(id) => Some(self.state.index.by_id.get(id).copied().ok_or_else(|| unknown_candidate(id))?),
+            Some(id) => Some(self.state.catalog.by_id.get(id).copied().ok_or_else(|| unknown_candidate(id))?),
             None => None,
         };
-        let known = self.state.rollouts.get(&*report.rollout_id);
+        let key = RolloutKey::of(&report.rollout_id);
+        let known = self.state.rollouts.get(key);
         let (arm, rollout) = match (known, sent) {
             (Some(rollout), Some(sent)) if rollout.arm != sent => {
-                return Err(self.mismatch(report, rollout, sent));
+                return Err(self.mismatch(report, rollout.arm, sent));
             }
             (Some(rollout), _) => (rollout.arm, Some(rollout)),
             (None, Some(sent)) => (sent, None),
             (None, None) => return Err(Refusal::UnknownRollout(report.rollout_id.clone())),
         };
-        let effect = self.effect(&report.rollout_id, rollout, &call)?;
+        let effect = self.effect(&report.rollout_id, rollout.as_ref(), &call)?;
         if rollout.is_none() {
             self.check_room()?;
         }
         let duplicate = effect.is_none();
         if !duplicate {
             self.write_effect(report, arm, rollout.is_none(), &effect, probe);
-            self.expire_due(&report.rollout_id);
+            self.expire_due(Some(key));
         }
         let failed = rollout.is_some_and(|rollout| rollout.phase == Phase::Failed);
         Ok(Reply::Status {
-            candidate_id: self.state.candidates[arm].candidate_id.clone(),
+            candidate_id: self.state.candidate_id(arm).to_owned(),
             rollout_id: report.rollout_id.clone(),
             status: if failed { Status::Failed } else { call.status },
             version: self.version(),
@@ -224,11 +219,11 @@ impl Draft<'_> {
         })
     }
 
-    fn mismatch(&self, report: &StatusReport, rollout: &Rollout, sent: usize) -> Refusal {
-        let id = |arm: usize| self.state.candidates[arm].candidate_id.clone();
+    fn mismatch(&self, report: &StatusReport, actual: usize, sent: usize) -> Refusal {
+        let id = |arm: usize| self.state.candidate_id(arm).to_owned();
         Refusal::CandidateMismatch {
             rollout_id: report.rollout_id.clone(),
-            actual: id(rollout.arm),
+            actual: id(actual),
             sent: id(sent),
         }
     }
@@ -264,8 +259,7 @@ impl Draft<'_> {
     /// A first reward counts while the rollout is open, and after a `done` that carried none until its time is up.
     fn check_in_time(&self, rollout_id: &str, rollout: &Rollout) -> Result<(), Refusal> {
         let ttl_us = self.state.spec.limits.rollout_ttl_us;
-        let age_us = self.context.now_us.saturating_sub(rollout.opened_us);
-        if rollout.phase == Phase::Done && age_us >= ttl_us {
+        if rollout.phase == Phase::Done && age_us(self.context.now_us, rollout.opened_s) >= ttl_us {
             return Err(Refusal::TooLate { rollout_id: rollout_id.to_owned(), ttl_s: ttl_us / 1_000_000 });
         }
         Ok(())
@@ -280,7 +274,7 @@ impl Draft<'_> {
         probe: &mut impl Probe,
     ) {
         let rollout_id = || report.rollout_id.clone();
-        let candidate_id = || self.state.candidates[arm].candidate_id.clone();
+        let candidate_id = || self.state.candidate_id(arm).to_owned();
         if adopt {
             self.events
                 .push(Event::RolloutAdopted { rollout_id: rollout_id(), candidate_id: candidate_id() });
@@ -291,7 +285,7 @@ impl Draft<'_> {
             let learned = probe.observe(|| self.learned(arm, reward));
             self.events.push(learned);
         }
-        let candidate_id = self.state.candidates[arm].candidate_id.clone();
+        let candidate_id = self.state.candidate_id(arm).to_owned();
         match effect.close {
             Some(Phase::Done) => {
                 self.events.push(Event::RolloutDone { rollout_id: rollout_id(), candidate_id });
@@ -308,7 +302,7 @@ impl Draft<'_> {
         let mut arms = self.state.arms.clone();
         self.state.spec.policy().observe(&mut arms[arm], reward);
         let best = recommend(&arms, self.state.spec.tpe.alpha).unwrap_or(0);
-        let id = |arm: usize| self.state.candidates[arm].candidate_id.clone();
+        let id = |arm: usize| self.state.candidate_id(arm).to_owned();
         Event::TpeUpdated {
             candidate_id: id(arm),
             reward_count: arms[arm].n,

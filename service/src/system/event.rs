@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::NewSystem;
 use super::content::CandidateContent;
+use super::prompt::PromptHash;
 
 /// An event with its place in the system's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct Recorded {
     pub event: Event,
 }
 
-/// How a rollout came to its candidate.
+/// How a rollout came to its candidate. The order of the variants is part of the stored form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
@@ -61,10 +62,17 @@ pub enum Event {
         /// Its candidate.
         candidate_id: String,
         /// The probability with which the policy picked that candidate; in batch mode, when it picked for the batch.
-        /// 1 for unmatched rollouts.
+        /// 1 for unmatched rollouts. Has the precision of an `f32` ([`propensity`]), but in events of older builds.
         probability: f64,
         /// How it was picked.
         pick: Pick,
+        /// What the policy's dice were seeded with, for audits; absent where none were thrown. Never shown: the next
+        /// seeds follow from it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<u64>,
+        /// A digest of the messages that were to be answered, for audits; absent in events of older builds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt_hash: Option<PromptHash>,
     },
     /// A rollout that never came through the proxy was reported with its candidate.
     #[serde(rename = "mipro.rollout.adopted")]
@@ -117,9 +125,20 @@ pub enum Event {
     /// Rollouts were open beyond their time to live, and no longer count as in flight.
     #[serde(rename = "mipro.rollout.expired")]
     RolloutsExpired {
-        /// Which, oldest first.
+        /// Which, oldest first, by the numbers of the events that began them.
+        #[serde(default)]
+        started_seqs: Vec<u64>,
+        /// Which, as events of schema 1 name them; empty in newer ones.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         rollout_ids: Vec<String>,
     },
+}
+
+/// A probability as it is recorded: rounded to the precision of an `f32` where it is decided, so that event, state and
+/// answer agree; what was picked never has 0.
+#[must_use]
+pub fn propensity(probability: f64) -> f64 {
+    f64::from((probability as f32).max(f32::MIN_POSITIVE))
 }
 
 impl Event {

@@ -6,7 +6,7 @@
 //! the same state, byte for byte. Between the two stands [`record()`], which numbers the events and changes nothing: a log
 //! takes them there, and one that refuses them leaves the state as it was.
 //!
-//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
+//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`rollouts`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
 
 pub mod apply;
@@ -17,8 +17,10 @@ pub mod event;
 pub mod probe;
 pub mod prompt;
 pub mod refusal;
+pub mod rollouts;
 pub mod spec;
 pub mod state;
+mod stored;
 mod unrecorded;
 pub mod view;
 
@@ -28,12 +30,13 @@ pub use command::{
 };
 pub use content::CandidateContent;
 pub use decide::{Decision, create, decide};
-pub use event::{Event, Pick, Recorded};
+pub use event::{Event, Pick, Recorded, propensity};
 pub use probe::{NoProbe, Probe};
-pub use prompt::{Bindings, Message, PatternMessage, Prompt, match_prompt};
+pub use prompt::{Bindings, Message, PatternMessage, Prompt, PromptHash, match_prompt};
 pub use refusal::Refusal;
+pub use rollouts::{Phase, Rollout, RolloutKey};
 pub use spec::{Limits, Mode, PolicyKind, SystemSpec, TpeSpec};
-pub use state::{BASELINE, Best, Candidate, Phase, Rollout, State, SystemStatus};
+pub use state::{BASELINE, Best, Candidate, State, SystemStatus};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,44 @@ pub struct Message {
     pub text: Option<String>,
 }
 
+/// A digest of messages: the first 128 bits of a BLAKE3 hash over roles and texts. As JSON 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct PromptHash(pub [u8; 16]);
+
+impl PromptHash {
+    /// The digest of these messages.
+    #[must_use]
+    pub fn of(messages: &[Message]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for Message { role, text } in messages {
+            // Lengths keep texts apart that run into each other; one more than fits stands for no text.
+            let text = text.as_deref();
+            hasher.update(&(role.len() as u64).to_le_bytes());
+            hasher.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            hasher.update(role.as_bytes()).update(text.unwrap_or_default().as_bytes());
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(digest)
+    }
+}
+
+impl From<PromptHash> for String {
+    fn from(hash: PromptHash) -> Self {
+        format!("{:032x}", u128::from_be_bytes(hash.0))
+    }
+}
+
+impl TryFrom<String> for PromptHash {
+    type Error = &'static str;
+
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        let digest = u128::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == 32);
+        digest.map(|digest| Self(digest.to_be_bytes())).ok_or("a prompt hash must be 32 hexadecimal digits")
+    }
+}
+
 /// Recovered wildcards: name → text.
 pub type Bindings = BTreeMap<String, String>;
 

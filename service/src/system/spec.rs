@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
 use super::prompt::Prompt;
 use super::refusal::{Refusal, require};
-use crate::optimizer::{Fixed, Policy, Tpe, Uniform};
+use crate::optimizer::{Arm, ArmsView, Fixed, Policy, Suggestion, Tpe, Uniform};
 
 /// When candidates are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -159,11 +160,40 @@ impl SystemSpec {
 
     /// The policy these settings name.
     #[must_use]
-    pub fn policy(&self) -> Box<dyn Policy> {
+    pub fn policy(&self) -> AnyPolicy {
         match self.policy {
-            PolicyKind::Tpe => Box::new(Tpe::from(&self.tpe)),
-            PolicyKind::Uniform => Box::new(Uniform),
-            PolicyKind::Fixed => Box::new(Fixed { arm: 0 }),
+            PolicyKind::Tpe => AnyPolicy::Tpe(Tpe::from(&self.tpe)),
+            PolicyKind::Uniform => AnyPolicy::Uniform(Uniform),
+            PolicyKind::Fixed => AnyPolicy::Fixed(Fixed { arm: 0 }),
+        }
+    }
+}
+
+/// One of the policies; made anew for each command, so it lies on the stack.
+#[derive(Debug, Clone, Copy)]
+pub enum AnyPolicy {
+    /// [`PolicyKind::Tpe`].
+    Tpe(Tpe),
+    /// [`PolicyKind::Uniform`].
+    Uniform(Uniform),
+    /// [`PolicyKind::Fixed`].
+    Fixed(Fixed),
+}
+
+impl Policy for AnyPolicy {
+    fn suggest(&self, view: &ArmsView<'_>, dice: &mut dyn RngCore) -> Option<Suggestion> {
+        match self {
+            Self::Tpe(policy) => policy.suggest(view, dice),
+            Self::Uniform(policy) => policy.suggest(view, dice),
+            Self::Fixed(policy) => policy.suggest(view, dice),
+        }
+    }
+
+    fn observe(&self, arm: &mut Arm, reward: f64) {
+        match self {
+            Self::Tpe(policy) => policy.observe(arm, reward),
+            Self::Uniform(policy) => policy.observe(arm, reward),
+            Self::Fixed(policy) => policy.observe(arm, reward),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! All that is remembered of a system: bounded, whatever traffic comes.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::command::{OrgId, RolloutReply, SystemId};
 use super::content::CandidateContent;
+use super::rollouts::{Rollout, RolloutKey, Rollouts};
 use super::spec::SystemSpec;
 use crate::optimizer::{Arm, ArmsView, Space};
 
@@ -47,52 +50,8 @@ pub struct Candidate {
     pub added_us: u64,
 }
 
-/// Where a rollout stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Begun.
-    Open,
-    /// Open beyond its time to live. It no longer counts as in flight, but may still be reported.
-    Expired,
-    /// Finished.
-    Done,
-    /// Closed without a reward, through no fault of the prompt.
-    Failed,
-}
-
-/// What is remembered of a rollout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rollout {
-    /// Index of its candidate.
-    pub arm: usize,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Its reward, once known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reward: Option<f64>,
-    /// With which probability its candidate was picked.
-    pub probability: f64,
-    /// Whether its messages came from the baseline prompt.
-    pub matched: bool,
-    /// When it began, microseconds since the Unix epoch.
-    pub opened_us: u64,
-    /// When its phase last changed from open; equals `opened_us` before.
-    pub closed_us: u64,
-    /// The event that put it where it is in the order of open or closed rollouts.
-    pub seq: u64,
-}
-
-impl Rollout {
-    /// Whether it counts as in flight.
-    #[must_use]
-    pub(crate) fn is_pending(&self) -> bool {
-        self.phase == Phase::Open && self.reward.is_none()
-    }
-}
-
 /// Batch mode: the candidate that is being held.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     /// Index of the candidate.
     pub arm: usize,
@@ -129,8 +88,9 @@ pub struct Totals {
     pub unmatched: u64,
 }
 
-/// A system's state: the fold of its events. Changed by [`super::apply()`] alone.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A system's state: the fold of its events. Changed by [`super::apply()`] alone. A clone copies the rollouts as flat memory
+/// and shares the candidates.
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Its id.
     pub system_id: SystemId,
@@ -152,51 +112,76 @@ pub struct State {
     pub best: Best,
     /// Counters.
     pub totals: Totals,
-    /// Candidates in order of registration; `baseline` first.
-    pub(crate) candidates: Vec<Candidate>,
+    /// Candidates, shared with clones until one more is registered.
+    pub(crate) catalog: Arc<Catalog>,
     /// The candidates' statistics, by the same index.
-    #[serde(serialize_with = "serialize_arms")]
     pub(crate) arms: Vec<Arm>,
     /// Batch mode's held candidate.
     pub(crate) held: Option<Held>,
     /// Rollouts open, and closed ones within the dedup window.
-    pub(crate) rollouts: BTreeMap<Arc<str>, Rollout>,
-    /// What follows from the rest, kept for speed.
-    #[serde(skip)]
-    pub(crate) index: Index,
+    pub(crate) rollouts: Rollouts,
 }
 
-/// What follows from a state's other fields.
+/// The registered candidates, and what follows from them.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Index {
-    /// Candidate id → index.
-    pub by_id: HashMap<String, usize>,
-    /// Content hash → index.
-    pub by_content: HashMap<[u8; 32], usize>,
-    /// Open rollouts by the event that began them.
-    pub open: BTreeMap<u64, Arc<str>>,
-    /// Rollouts no longer open by the event that ended them.
-    pub closed: BTreeMap<u64, Arc<str>>,
+pub(crate) struct Catalog {
+    /// In order of registration; `baseline` first.
+    pub candidates: Vec<Candidate>,
+    /// Candidate id → index. The hasher is the same in every process: state must not depend on what else runs.
+    pub by_id: HashMap<String, usize, BuildHasherDefault<DefaultHasher>>,
+    /// Content hash → index; of two candidates of the same content (explicit ids of an older build) the first one.
+    pub by_content: BTreeMap<[u8; 32], usize>,
     /// The candidates' places.
     pub space: Space,
+}
+
+impl Catalog {
+    pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
+        let mut catalog = Self::default();
+        candidates.into_iter().for_each(|candidate| catalog.push(candidate));
+        catalog.index_space();
+        catalog
+    }
+
+    pub(super) fn add(&mut self, candidate: Candidate) {
+        self.push(candidate);
+        self.index_space();
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        let arm = self.candidates.len();
+        self.by_id.insert(candidate.candidate_id.clone(), arm);
+        self.by_content.entry(candidate.content.hash()).or_insert(arm);
+        self.candidates.push(candidate);
+    }
+
+    fn index_space(&mut self) {
+        self.space = Space::new(self.candidates.iter().map(|candidate| &candidate.params));
+    }
 }
 
 impl State {
     /// The candidate of that id, with its statistics.
     #[must_use]
     pub fn candidate(&self, candidate_id: &str) -> Option<(&Candidate, &Arm)> {
-        self.index.by_id.get(candidate_id).map(|&arm| (&self.candidates[arm], &self.arms[arm]))
+        self.catalog.by_id.get(candidate_id).map(|&arm| (&self.catalog.candidates[arm], &self.arms[arm]))
     }
 
     /// Every candidate with its statistics, in order of registration.
     pub fn candidates(&self) -> impl Iterator<Item = (&Candidate, &Arm)> {
-        self.candidates.iter().zip(&self.arms)
+        self.catalog.candidates.iter().zip(&self.arms)
     }
 
     /// The rollout of that id, if it is remembered.
     #[must_use]
-    pub fn rollout(&self, rollout_id: &str) -> Option<&Rollout> {
-        self.rollouts.get(rollout_id)
+    pub fn rollout(&self, rollout_id: &str) -> Option<Rollout> {
+        self.rollouts.get(RolloutKey::of(rollout_id))
+    }
+
+    /// Rollouts remembered: open ones, and closed ones within the dedup window.
+    #[must_use]
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.rollouts.open_len(), self.rollouts.closed_len())
     }
 
     /// Rollouts in flight: begun, without a reward, within their time to live.
@@ -206,118 +191,30 @@ impl State {
     }
 
     pub(crate) fn arms_view(&self) -> ArmsView<'_> {
-        ArmsView { arms: &self.arms, space: &self.index.space }
+        ArmsView { arms: &self.arms, space: &self.catalog.space }
     }
 
-    pub(crate) fn rollout_reply(&self, rollout: &Rollout, sticky: bool, version: u64) -> RolloutReply {
-        let candidate = &self.candidates[rollout.arm];
+    pub(crate) fn candidate_id(&self, arm: usize) -> &str {
+        &self.catalog.candidates[arm].candidate_id
+    }
+
+    /// The answer to a start: candidate `arm`; probability, whether the messages matched, whether it is an old choice.
+    pub(crate) fn rollout_reply(
+        &self,
+        arm: usize,
+        (probability, matched, sticky): (Option<f64>, bool, bool),
+        version: u64,
+    ) -> RolloutReply {
+        let candidate = &self.catalog.candidates[arm];
         RolloutReply {
             candidate_id: candidate.candidate_id.clone(),
             content: Arc::clone(&candidate.content),
             prompt: Arc::clone(&self.spec.prompt),
             spec: Arc::clone(&self.spec),
-            probability: rollout.probability,
-            matched: rollout.matched,
+            probability,
+            matched,
             sticky,
             version,
         }
-    }
-
-    /// Rebuilds what follows from the candidates.
-    pub(crate) fn index_candidates(&mut self) {
-        let ids = self.candidates.iter().enumerate();
-        self.index.by_id = ids.clone().map(|(arm, c)| (c.candidate_id.clone(), arm)).collect();
-        // Of two candidates of the same content (explicit ids of an older build) the first one answers.
-        self.index.by_content = ids.rev().map(|(arm, c)| (c.content.hash(), arm)).collect();
-        self.index.space = Space::new(self.candidates.iter().map(|c| &c.params));
-    }
-
-    fn index_rollouts(&mut self) {
-        for (id, rollout) in &self.rollouts {
-            let order =
-                if rollout.phase == Phase::Open { &mut self.index.open } else { &mut self.index.closed };
-            order.insert(rollout.seq, Arc::clone(id));
-        }
-    }
-}
-
-/// An arm as it is stored; the optimizer itself knows no JSON.
-#[derive(Serialize, Deserialize)]
-struct StoredArm {
-    starts: u64,
-    pending: u32,
-    n: u64,
-    mean: f64,
-    m2: f64,
-}
-
-fn serialize_arms<S: Serializer>(arms: &[Arm], serializer: S) -> Result<S::Ok, S::Error> {
-    let stored = |&Arm { starts, pending, n, mean, m2 }: &Arm| StoredArm { starts, pending, n, mean, m2 };
-    serializer.collect_seq(arms.iter().map(stored))
-}
-
-/// A state as it is read back; fields it doesn't know are skipped.
-#[derive(Deserialize)]
-struct StoredState {
-    system_id: SystemId,
-    org_id: OrgId,
-    #[serde(default)]
-    name: Option<String>,
-    spec: Arc<SystemSpec>,
-    #[serde(default)]
-    status: SystemStatus,
-    version: u64,
-    created_us: u64,
-    updated_us: u64,
-    best: Best,
-    totals: Totals,
-    candidates: Vec<Candidate>,
-    arms: Vec<StoredArm>,
-    #[serde(default)]
-    held: Option<Held>,
-    rollouts: BTreeMap<Arc<str>, Rollout>,
-}
-
-impl<'de> Deserialize<'de> for State {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let stored = StoredState::deserialize(deserializer)?;
-        stored.check().map_err(serde::de::Error::custom)?;
-        let arm =
-            |StoredArm { starts, pending, n, mean, m2 }: StoredArm| Arm { starts, pending, n, mean, m2 };
-        let mut state = Self {
-            system_id: stored.system_id,
-            org_id: stored.org_id,
-            name: stored.name,
-            spec: stored.spec,
-            status: stored.status,
-            version: stored.version,
-            created_us: stored.created_us,
-            updated_us: stored.updated_us,
-            best: stored.best,
-            totals: stored.totals,
-            candidates: stored.candidates,
-            arms: stored.arms.into_iter().map(arm).collect(),
-            held: stored.held,
-            rollouts: stored.rollouts,
-            index: Index::default(),
-        };
-        state.index_candidates();
-        state.index_rollouts();
-        Ok(state)
-    }
-}
-
-impl StoredState {
-    /// What the code relies on when it indexes; a document that breaks it was not written by this program.
-    fn check(&self) -> Result<(), &'static str> {
-        let arms = self.arms.len();
-        if arms == 0 || arms != self.candidates.len() {
-            return Err("a state must have one arm for each candidate, and at least one");
-        }
-        if self.rollouts.values().any(|r| r.arm >= arms) || self.held.as_ref().is_some_and(|h| h.arm >= arms)
-        {
-            return Err("a state's rollouts must belong to its candidates");
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The heart's tests, by subject.
 
 mod candidates;
+mod durable;
 mod expiry;
 mod faults;
 mod golden;

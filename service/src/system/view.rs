@@ -33,7 +33,7 @@ pub fn state_json(state: &State) -> Value {
         "expired_count": state.totals.expired,
         "unmatched_count": state.totals.unmatched,
         "in_flight": state.pending(),
-        "proposal_seq": state.candidates.len().saturating_sub(1),
+        "proposal_seq": state.candidates().count().saturating_sub(1),
         "created_at": rfc3339(state.created_us),
         "updated_at": rfc3339(state.updated_us),
         "candidates": candidates,
@@ -81,7 +81,7 @@ fn event_fields(event: &Event) -> Map<String, Value> {
         Event::CandidateAdded { candidate_id, content, params } => json!({
             "candidate_id": candidate_id, "parent_id": content.parent_id, "params": params,
         }),
-        Event::RolloutStarted { rollout_id, candidate_id, probability, pick } => json!({
+        Event::RolloutStarted { rollout_id, candidate_id, probability, pick, .. } => json!({
             "rollout_id": rollout_id, "candidate_id": candidate_id, "probability": probability, "pick": pick,
         }),
         Event::RewardReceived { rollout_id, candidate_id, reward } => json!({
@@ -98,7 +98,10 @@ fn event_fields(event: &Event) -> Map<String, Value> {
         | Event::RolloutFailed { rollout_id, candidate_id } => json!({
             "rollout_id": rollout_id, "candidate_id": candidate_id,
         }),
-        Event::RolloutsExpired { rollout_ids } => json!({ "rollout_ids": rollout_ids }),
+        Event::RolloutsExpired { started_seqs, rollout_ids } if rollout_ids.is_empty() => {
+            json!({ "started_seqs": started_seqs })
+        }
+        Event::RolloutsExpired { rollout_ids, .. } => json!({ "rollout_ids": rollout_ids }),
     };
     match fields {
         Value::Object(fields) => fields,

@@ -93,6 +93,10 @@ fn the_golden_document_of_schema_1_is_read_by_this_build() {
     assert_eq!(document.state.rollout("rewarded").unwrap().reward, Some(0.1 + 0.2));
     assert_eq!(document.state.candidate("c1").unwrap().0.params["tone"], 1);
     assert!(matches!(document.history.iter().next().unwrap().event, Event::SystemCreated { .. }));
+    let history: Vec<Recorded> = document.history.iter().cloned().collect();
+    assert_eq!(State::fold(&history).unwrap(), document.state, "it means what its history means");
+    let again = decode(&document.encode().unwrap()).unwrap();
+    assert_eq!(again, document, "and stays that in the newest schema");
     // It goes on from there: the repetition is known, the next command takes the next number.
     let again = run(&mut document, 20, &report("done", Status::RewardDone, Some(1.0)));
     assert_eq!(again.events, 0);
@@ -136,8 +140,8 @@ fn damage_is_told_from_a_newer_schema_and_from_a_foreign_document() {
         change(&mut document);
         decode(document.to_string().as_bytes()).unwrap_err().to_string()
     };
-    let newer = says(&|d| d["schema"] = json!(2));
-    assert!(newer.contains("schema 2") && newer.contains("newer build"), "{newer}");
+    let newer = says(&|d| d["schema"] = json!(3));
+    assert!(newer.contains("schema 3") && newer.contains("newer build"), "{newer}");
     // A newer schema may have any other shape.
     let shapeless = decode(br#"{"schema":3,"state":7}"#).unwrap_err().to_string();
     assert!(shapeless.contains("schema 3"), "{shapeless}");

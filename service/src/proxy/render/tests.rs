@@ -29,7 +29,7 @@ fn reply(prompt: Prompt, deltas: Value, stage_payloads: Value) -> RolloutReply {
         content: Arc::new(CandidateContent { deltas, stage_payloads, ..CandidateContent::default() }),
         prompt: Arc::clone(&prompt),
         spec: Arc::new(SystemSpec { prompt, ..SystemSpec::default() }),
-        probability: 0.5,
+        probability: Some(0.5),
         matched: true,
         sticky: false,
         version: 3,

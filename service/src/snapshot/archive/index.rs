@@ -206,6 +206,3 @@ impl Cursor<'_> {
         u64::from_le_bytes(self.take())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -51,7 +51,7 @@ fn one_command_expires_a_bounded_number() {
         let from = rig.history.len();
         rig.start(&format!("late{index}"));
         let ids = rig.history[from..].iter().map(|recorded| match &recorded.event {
-            Event::RolloutsExpired { rollout_ids } => rollout_ids.len(),
+            Event::RolloutsExpired { started_seqs, .. } => started_seqs.len(),
             _ => 0,
         });
         expired.push(ids.sum::<usize>());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::support::{new_system, prompt};
-use crate::system::{CandidateContent, Event, Pick, Recorded, SystemSpec};
+use crate::system::{CandidateContent, Event, Pick, PromptHash, Recorded, SystemSpec};
 
 fn stored(event: Event) -> String {
     let recorded = Recorded { seq: 7, at_us: 1_700_000_000_123_456, event };
@@ -52,8 +52,13 @@ fn rollout_started() {
         candidate_id: id("c"),
         probability: 0.25,
         pick: Pick::Policy,
+        seed: Some(u64::MAX),
+        prompt_hash: Some(PromptHash([0x0f; 16])),
     };
-    insta::assert_snapshot!(stored(event), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.started":{"rollout_id":"r","candidate_id":"c","probability":0.25,"pick":"policy"}}}"#);
+    insta::assert_snapshot!(stored(event), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.started":{"rollout_id":"r","candidate_id":"c","probability":0.25,"pick":"policy","seed":18446744073709551615,"prompt_hash":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"}}}"#);
+    let older = r#"{"mipro.rollout.started":{"rollout_id":"r","candidate_id":"c","probability":0.25,"pick":"policy"}}"#;
+    let older = serde_json::from_str::<Event>(older).unwrap();
+    assert!(matches!(older, Event::RolloutStarted { seed: None, prompt_hash: None, .. }));
     let names = [Pick::Policy, Pick::Batch, Pick::Held, Pick::Unmatched]
         .map(|pick| serde_json::to_string(&pick).unwrap());
     insta::assert_snapshot!(names.join(" "), @r#""policy" "batch" "held" "unmatched""#);
@@ -90,7 +95,11 @@ fn rollouts_closed() {
     );
     insta::assert_snapshot!(stored(done), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.done":{"rollout_id":"r","candidate_id":"c"}}}"#);
     insta::assert_snapshot!(stored(failed), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.failed":{"rollout_id":"r","candidate_id":"c"}}}"#);
-    insta::assert_snapshot!(stored(Event::RolloutsExpired { rollout_ids: vec![id("r"), id("s")] }), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.expired":{"rollout_ids":["r","s"]}}}"#);
+    let expired = Event::RolloutsExpired { started_seqs: vec![3, 5], rollout_ids: Vec::new() };
+    insta::assert_snapshot!(stored(expired), @r#"{"seq":7,"at_us":1700000000123456,"event":{"mipro.rollout.expired":{"started_seqs":[3,5]}}}"#);
+    let older = r#"{"mipro.rollout.expired":{"rollout_ids":["r","s"]}}"#;
+    let named = Event::RolloutsExpired { started_seqs: Vec::new(), rollout_ids: vec![id("r"), id("s")] };
+    assert_eq!(serde_json::from_str::<Event>(older).unwrap(), named);
 }
 
 #[test]

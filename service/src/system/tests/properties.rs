@@ -8,14 +8,14 @@ use super::support::{Rig, SECOND_US, deltas, messages, report};
 use crate::system::{Command, NewCandidate, Phase, Recorded, State, Status};
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Add { text: u8, named: bool, place: Option<u32> },
     Start { rollout: u8, matching: bool },
     Report { rollout: u8, status: Status, reward: Option<f64>, candidate: Option<u8> },
     Wait { seconds: u64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let status = prop::sample::select(vec![Status::Reward, Status::Done, Status::RewardDone, Status::Failed]);
     let reward = prop_oneof![
         4 => Just(Some(1.0)),
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn command(step: &Step) -> Option<Command> {
+pub(super) fn command(step: &Step) -> Option<Command> {
     Some(match step {
         Step::Add { text, named, place } => Command::AddCandidate(NewCandidate {
             candidate_id: named.then(|| format!("c{text}")),
@@ -57,7 +57,7 @@ fn command(step: &Step) -> Option<Command> {
     })
 }
 
-fn rig(batch: Option<u32>) -> Rig {
+pub(super) fn rig(batch: Option<u32>) -> Rig {
     Rig::new(|spec| {
         spec.rollouts_per_candidate = batch;
         spec.limits.rollout_ttl_us = 60 * SECOND_US;
@@ -68,17 +68,18 @@ fn rig(batch: Option<u32>) -> Rig {
 
 /// What must hold after every command.
 fn check(state: &State) {
-    let pending =
-        state.rollouts.values().filter(|rollout| rollout.phase == Phase::Open && rollout.reward.is_none());
+    let pending = state.rollouts.open().filter(|(_, rollout)| rollout.reward.is_none());
     assert_eq!(state.pending(), pending.count() as u64, "what is in flight is what the arms count");
     let rewarded: u64 = state.arms.iter().map(|arm| arm.n).sum();
     assert_eq!(rewarded, state.totals.rewards);
     assert_eq!(state.arms.iter().map(|arm| arm.starts).sum::<u64>(), state.totals.rollouts);
     assert!(state.arms.iter().all(|arm| arm.starts >= arm.n + u64::from(arm.pending)));
     assert!(state.arms.iter().all(|arm| arm.mean.is_finite() && arm.m2.is_finite() && arm.m2 >= 0.0));
-    let open = state.rollouts.values().filter(|rollout| rollout.phase == Phase::Open).count();
-    assert_eq!((open, state.rollouts.len() - open), (state.index.open.len(), state.index.closed.len()));
-    assert!(state.index.closed.len() <= state.spec.limits.rollouts_closed_max);
+    assert!(state.rollouts.open().all(|(_, rollout)| rollout.phase == Phase::Open));
+    assert!(state.rollouts.closed().all(|(_, rollout)| rollout.phase != Phase::Open));
+    let counted = (state.rollouts.open().count(), state.rollouts.closed().count());
+    assert_eq!(counted, state.remembered());
+    assert!(counted.1 <= state.spec.limits.rollouts_closed_max);
 }
 
 /// Rewards as the history tells them: at most one for each time a rollout was begun.
@@ -185,7 +186,8 @@ fn a_document_that_breaks_the_states_rules_is_refused() {
     };
     assert!(broken("/arms", serde_json::json!([])));
     assert!(broken("/candidates", serde_json::json!([])));
-    assert!(broken("/rollouts/r/arm", serde_json::json!(1)));
+    assert!(broken("/open/0/arm", serde_json::json!(1)));
+    assert!(broken("/open/0/key", serde_json::json!("00")));
     let mut later = good;
     later["later"] = serde_json::json!({"x": 1});
     assert_eq!(serde_json::from_value::<State>(later).unwrap(), rig.state, "unknown fields are tolerated");

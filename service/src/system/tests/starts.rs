@@ -39,7 +39,10 @@ fn the_same_rollout_id_keeps_its_candidate_whatever_happens_to_it() {
 fn messages_of_another_prompt_are_credited_to_baseline_and_sticky() {
     let mut rig = Rig::with_candidates(5, |_| {});
     let reply = rig.start_with("r", foreign()).unwrap();
-    assert_eq!((reply.candidate_id.as_str(), reply.matched, reply.probability), ("baseline", false, 1.0));
+    assert_eq!(
+        (reply.candidate_id.as_str(), reply.matched, reply.probability),
+        ("baseline", false, Some(1.0))
+    );
     let again = rig.start("r");
     assert_eq!((again.candidate_id.as_str(), again.sticky), ("baseline", true));
     rig.report("r", Status::RewardDone, Some(1.0)).unwrap();
@@ -81,13 +84,14 @@ fn without_batch_mode_each_rollout_is_a_pick_of_its_own() {
 #[test]
 fn the_logged_probability_is_that_of_the_policy() {
     let mut rig = Rig::with_candidates(3, |spec| spec.policy = PolicyKind::Uniform);
-    assert_eq!(rig.start("r").probability, 0.25);
+    assert_eq!(rig.start("r").probability, Some(0.25));
     let mut rig = Rig::with_candidates(3, |spec| spec.policy = PolicyKind::Fixed);
     let reply = rig.start("r");
-    assert_eq!((reply.candidate_id.as_str(), reply.probability), ("baseline", 1.0));
+    assert_eq!((reply.candidate_id.as_str(), reply.probability), ("baseline", Some(1.0)));
     let mut rig = Rig::with_candidates(3, |_| {});
-    assert_eq!(rig.start("a").probability, 0.25, "four arms without a try");
-    assert_eq!(rig.start("b").probability, 1.0 / 3.0, "three are left");
+    assert_eq!(rig.start("a").probability, Some(0.25), "four arms without a try");
+    let third = f64::from(1.0_f32 / 3.0);
+    assert_eq!(rig.start("b").probability, Some(third), "three are left");
 }
 
 #[test]

@@ -1,2 +1,0 @@
-//! Stand-in until the codec lands.
-pub mod event;

@@ -1,0 +1,397 @@
+//! Sealed segments: archived, trimmed when covered, read back; never trimmed before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mipro_service::engine::EngineError;
+use mipro_service::log::{EventLog as _, Segments as _};
+use mipro_service::snapshot::archive::index::{self, Index};
+use mipro_service::snapshot::archive::reader::Epochs;
+use mipro_service::snapshot::archive::{ArchiveError, ArchiveOptions, Archiver};
+use mipro_service::store::blobs::PutRule;
+use mipro_telemetry::Stage;
+use proptest::prelude::*;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::segmented::{Live, SegmentedLog, World, ledger, visit_bytes};
+use crate::support::reaches;
+
+async fn put(world: &World, key: &str, bytes: impl Into<Bytes>) {
+    let blobs = world.rig.stores().blobs;
+    blobs.put(key, bytes.into(), PutRule::Overwrite, Stage::S3Put, &ledger()).await.unwrap();
+}
+
+async fn archived(world: &World) -> Vec<String> {
+    let keys = world.keys().await;
+    keys.into_iter().filter(|key| key.starts_with("log/")).collect()
+}
+
+#[tokio::test]
+async fn a_segment_is_archived_whole_and_trimmed_once_every_snapshot_covers_it() {
+    let world = World::new().await;
+    let (mut one, mut two) = (world.found().await, world.found().await);
+    one.work(&world.log, 2);
+    two.work(&world.log, 1);
+    world.log.seal();
+    let raw = world.log.bytes(1).unwrap();
+    one.snapshot(&world.writer).await.unwrap();
+    let (mut archiver, mut named) = world.archiver();
+    archiver.turn().await.unwrap();
+
+    let id = world.log.log_id();
+    let keys = [format!("log/{id}/{:020}.idx", 1), format!("log/{id}/{:020}.seg.zst", 1)];
+    assert_eq!(archived(&world).await, keys);
+    let blobs = world.rig.stores().blobs;
+    let stored = blobs.get(&keys[1], &ledger()).await.unwrap();
+    assert_eq!(zstd::bulk::decompress(&stored, raw.len()).unwrap(), raw);
+    let index = Index::decode(&blobs.get(&keys[0], &ledger()).await.unwrap()).unwrap();
+    let runs: Vec<_> = index.runs(two.id()).map(|run| (run.epoch, run.first_seq, run.last_seq)).collect();
+    assert_eq!(runs, [(1, 1, two.state.version)]);
+    assert_eq!(index.runs(Uuid::new_v4()).count(), 0);
+
+    assert_eq!(named.try_recv(), Ok(two.id()), "who keeps it here is named");
+    assert!(named.try_recv().is_err(), "and nobody else");
+    assert_eq!(world.log.sealed_ids(), [1]);
+    let figures = archiver.figures();
+    assert_eq!((figures.archived, figures.trimmed, figures.pinned_oldest, figures.laggards), (1, 0, 1, 1));
+
+    two.snapshot(&world.writer).await.unwrap();
+    archiver.turn().await.unwrap();
+    assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
+    let figures = archiver.figures();
+    assert_eq!((figures.archived, figures.trimmed, figures.pinned, figures.laggards), (1, 1, 0, 0));
+    assert_eq!(archived(&world).await, keys, "nothing is put twice");
+}
+
+#[tokio::test]
+async fn an_idle_system_pins_nothing_and_a_fresh_archiver_takes_up_where_the_last_one_was() {
+    let world = World::new().await;
+    let mut idle = world.found().await;
+    idle.work(&world.log, 1);
+    idle.snapshot(&world.writer).await.unwrap();
+    let mut busy = world.found().await;
+    for _ in 0..3 {
+        busy.work(&world.log, 1);
+        world.log.seal();
+        world.archiver().0.turn().await.unwrap();
+    }
+    assert_eq!(world.log.sealed_ids(), [1, 2, 3], "they are kept for the busy one");
+    let puts = world.objects().counts().1;
+    busy.snapshot(&world.writer).await.unwrap();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(world.objects().counts().1, puts + 1, "the snapshot alone");
+    assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_trimmed_while_the_stores_are_down_or_the_snapshot_is_not_there_as_the_row_says() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    live.snapshot(&world.writer).await.unwrap();
+    world.log.seal();
+    let (mut archiver, mut named) = world.archiver();
+    world.objects().set_down(true);
+    assert!(matches!(archiver.turn().await, Err(ArchiveError::Store(_))));
+    world.objects().set_down(false);
+    world.rig.table.down.store(true, Ordering::SeqCst);
+    assert!(matches!(archiver.turn().await, Err(ArchiveError::Store(_))));
+    world.rig.table.down.store(false, Ordering::SeqCst);
+    assert_eq!(world.log.sealed_ids(), [1]);
+
+    let row = world.rig.stores().table.get(live.id(), &ledger()).await.unwrap().unwrap();
+    let key = row.state_ref.unwrap();
+    let whole = world.rig.stores().blobs.get(&key, &ledger()).await.unwrap();
+    put(&world, &key, whole.slice(1..)).await;
+    archiver.turn().await.unwrap();
+    world.rig.stores().blobs.delete(&key).await.unwrap();
+    archiver.turn().await.unwrap();
+    assert_eq!((world.log.sealed_ids(), archiver.figures().missing), (vec![1], 2));
+    assert_eq!(named.try_recv(), Ok(live.id()));
+    put(&world, &key, whole).await;
+    archiver.turn().await.unwrap();
+    assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn a_put_that_was_cut_off_is_taken_up_and_a_copied_log_is_kept_apart() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    let copy = SegmentedLog::named(world.log.log_id());
+    copy.tamper(|rows| *rows = world.log.rows());
+    world.log.seal();
+    let (mut archiver, _named) = world.archiver();
+    archiver.turn().await.unwrap();
+    let keys = archived(&world).await;
+    world.rig.stores().blobs.delete(&keys[0]).await.unwrap();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(archived(&world).await, keys, "the index is put, the segment was there");
+
+    // Of the copied log: the same segment's number, other content.
+    let (laggards, _named) = mpsc::channel(1);
+    live.work(&copy, 1);
+    copy.seal();
+    let mut other =
+        Archiver::new(copy.clone(), world.rig.stores(), world.options(), laggards.clone()).unwrap();
+    let theirs = world.rig.stores().blobs.get(&keys[1], &ledger()).await.unwrap();
+    other.turn().await.unwrap();
+    assert_eq!(archived(&world).await.len(), 4, "both are there");
+    assert_eq!(world.rig.stores().blobs.get(&keys[1], &ledger()).await.unwrap(), theirs);
+    let mut again = Archiver::new(copy, world.rig.stores(), world.options(), laggards).unwrap();
+    again.turn().await.unwrap();
+    assert_eq!(archived(&world).await.len(), 4, "and found again");
+}
+
+#[tokio::test]
+async fn a_damaged_archive_is_named_and_gives_nothing() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 2);
+    live.snapshot(&world.writer).await.unwrap();
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(world.history().events(live.id(), 0, 100).await.unwrap(), live.history);
+    for key in archived(&world).await {
+        let whole = world.rig.stores().blobs.get(&key, &ledger()).await.unwrap();
+        for at in [0, 20, 40, 100, whole.len() - 1] {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= 1;
+            put(&world, &key, bytes).await;
+            let error = world.history().events(live.id(), 0, 100).await;
+            match error {
+                Err(EngineError::Corrupt { .. }) => {}
+                // What no check sees of a zstd frame (a bit that says nothing) must not change its content.
+                Ok(events) => assert_eq!(events, live.history),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        put(&world, &key, whole).await;
+    }
+    for key in archived(&world).await.iter().filter(|key| key.ends_with(".zst")) {
+        world.rig.stores().blobs.delete(key).await.unwrap();
+    }
+    let gone = world.history().events(live.id(), 0, 100).await.unwrap_err();
+    assert!(gone.to_string().contains("not there"), "{gone}");
+}
+
+#[tokio::test]
+async fn in_the_background_it_seals_archives_backs_off_and_stops() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    let mut options = ArchiveOptions { look_every: Duration::from_millis(5), ..world.options() };
+    options.seal_every = Duration::from_millis(1);
+    options.backoff_first = Duration::from_millis(1);
+    options.backoff_max = Duration::from_millis(4);
+    let (laggards, mut named) = mpsc::channel(1);
+    world.objects().set_down(true);
+    let handle = Archiver::spawn(world.log.clone(), world.rig.stores(), options, laggards).unwrap();
+    let failed = world.objects();
+    while handle.figures().failures < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    failed.set_down(false);
+    assert_eq!(named.recv().await, Some(live.id()), "the engine is asked");
+    live.snapshot(&world.writer).await.unwrap();
+    handle.look();
+    while handle.figures().trimmed == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    reaches(&world.rig.objects.puts, 4).await;
+    handle.stop().await;
+    assert_eq!(world.log.rows().len(), 0);
+    let memory = Arc::new(mipro_service::log::MemoryLog::default());
+    let (laggards, _named) = mpsc::channel(1);
+    assert!(Archiver::spawn(memory, world.rig.stores(), options, laggards).is_none());
+}
+
+#[test]
+fn an_epoch_ends_where_a_higher_one_begins() {
+    let mut epochs = Epochs::default();
+    assert_eq!(epochs.last_of(1), u64::MAX);
+    for (epoch, first_seq) in [(1, 1), (3, 90), (2, 80), (2, 70), (5, 60)] {
+        epochs.saw(epoch, first_seq);
+    }
+    let ends = [1, 2, 3, 4, 5, 6].map(|epoch| epochs.last_of(epoch));
+    assert_eq!(ends, [59, 59, 59, 59, u64::MAX, u64::MAX]);
+}
+
+/// What an index of version 1 looks like, for ever.
+#[test]
+fn the_golden_index_is_read_and_written() {
+    let golden = Bytes::from_static(include_bytes!("../golden/archive-index-v1.idx"));
+    let about = index::About {
+        log_id: Uuid::from_u128(7),
+        segment: 42,
+        suffix: 0xabcd,
+        first_lsn: 1_000,
+        last_lsn: 2_000,
+        raw_bytes: 65_536,
+        stored_bytes: 4_096,
+        checksum: [9; 32],
+    };
+    let runs: BTreeMap<_, _> = (1..=5_u64)
+        .flat_map(|n| {
+            [(Uuid::from_u128(u128::from(n)), 1), (Uuid::from_u128(u128::from(n)), 2)].map(|key| (key, n))
+        })
+        .map(|((system, epoch), n)| ((system, epoch), (n * 10 * epoch, n * 10 * epoch + 3)))
+        .collect();
+    assert_eq!(index::encode(&about, &runs), golden);
+    let index = Index::decode(&golden).unwrap();
+    assert_eq!(index.about, about);
+    let found: Vec<_> =
+        index.runs(Uuid::from_u128(3)).map(|run| (run.epoch, run.first_seq, run.last_seq)).collect();
+    assert_eq!(found, [(1, 30, 33), (2, 60, 63)]);
+    assert_eq!(index.runs(Uuid::from_u128(6)).count() + index.runs(Uuid::nil()).count(), 0);
+    for at in 0..golden.len() {
+        let mut bytes = golden.to_vec();
+        bytes[at] ^= 4;
+        assert!(Index::decode(&bytes.into()).is_err(), "byte {at}");
+        assert!(Index::decode(&golden.slice(..at)).is_err(), "{at} bytes");
+    }
+}
+
+/// What happens in a random life of a few systems.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Work(usize),
+    Snapshot(usize),
+    Reload(usize),
+    Seal,
+    Turn,
+    /// The host is gone; only what is in the stores is left.
+    HostGone,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3_usize).prop_map(Step::Work),
+        3 => (0..3_usize).prop_map(Step::Snapshot),
+        1 => (0..3_usize).prop_map(Step::Reload),
+        3 => Just(Step::Seal),
+        3 => Just(Step::Turn),
+        1 => Just(Step::HostGone),
+    ]
+}
+
+/// Every system is as it was in memory, its history is whole, and so it is from the snapshot before.
+async fn all_is_there(world: &World, systems: &[Live], holed: &[bool]) {
+    for (live, holed) in systems.iter().zip(holed) {
+        let back = world.recover(live.id()).await.unwrap();
+        assert_eq!(back.state, live.state);
+        if *holed {
+            let hole = world.history().events(live.id(), 0, 1_000).await;
+            assert!(matches!(hole, Err(EngineError::Corrupt { .. })), "what is lost is never passed over");
+            continue;
+        }
+        let mut pages = Vec::new();
+        while pages.len() < live.history.len() {
+            let since = pages.len() as u64;
+            let page = world.history().events(live.id(), since, 7).await.unwrap();
+            assert!(!page.is_empty() && page.len() <= 7);
+            pages.extend(page);
+        }
+        assert_eq!(pages, live.history, "no holes, no doubles");
+        let end = world.history().events(live.id(), live.state.version, 7).await.unwrap();
+        assert_eq!(end, [], "and it ends there");
+
+        let row = world.rig.stores().table.get(live.id(), &ledger()).await.unwrap().unwrap();
+        if row.previous.is_none() {
+            continue;
+        }
+        let key = row.state_ref.unwrap();
+        let whole = world.rig.stores().blobs.get(&key, &ledger()).await.unwrap();
+        put(world, &key, "damage").await;
+        let back = world.recover(live.id()).await.unwrap();
+        assert!(back.fell_back && back.state == live.state, "whatever was trimmed, the archive has it");
+        put(world, &key, whole).await;
+    }
+}
+
+async fn a_life(steps: Vec<Step>) {
+    let mut world = World::new().await;
+    let mut systems = [world.found().await, world.found().await, world.found().await];
+    let (mut archiver, mut named) = world.archiver();
+    let mut holed = [false; 3];
+    for step in steps {
+        match step {
+            Step::Work(i) => systems[i].work(&world.log, 1),
+            Step::Snapshot(i) => {
+                let live = &mut systems[i];
+                let row = world.rig.stores().table.get(live.id(), &ledger()).await.unwrap().unwrap();
+                if row.version < live.state.version {
+                    live.snapshot(&world.writer).await.unwrap();
+                }
+            }
+            Step::Reload(i) => {
+                let back = world.recover(systems[i].id()).await.unwrap();
+                assert_eq!(back.state, systems[i].state);
+                systems[i].resume(&back);
+            }
+            Step::Seal => world.log.seal(),
+            Step::Turn => {
+                archiver.turn().await.unwrap();
+                while named.try_recv().is_ok() {}
+            }
+            Step::HostGone => {
+                // What neither a snapshot nor the archive has is lost; everything else is not.
+                world.log = SegmentedLog::new();
+                (archiver, named) = world.archiver();
+                for (live, holed) in systems.iter_mut().zip(&mut holed) {
+                    let (kept, archived) = left(&world, live).await;
+                    *holed |= !archived;
+                    let back = world.recover(live.id()).await.unwrap();
+                    assert_eq!(back.state.version, kept, "all that had left the host");
+                    live.resume(&back);
+                }
+            }
+        }
+    }
+    all_is_there(&world, &systems, &holed).await;
+}
+
+/// The newest event of a system that is not on the host's disk alone, and whether all before it are archived.
+async fn left(world: &World, live: &Live) -> (u64, bool) {
+    let row = world.rig.stores().table.get(live.id(), &ledger()).await.unwrap().unwrap();
+    let archived = world.archive().sources(live.id(), None, true).await.unwrap();
+    let archived = archived.iter().map(|source| source.last_seq).max().unwrap_or(0);
+    (row.version.max(archived), archived >= row.version)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_trimmed_that_is_needed(steps in proptest::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(a_life(steps));
+    }
+}
+
+#[tokio::test]
+async fn the_fake_log_reads_its_own_bytes() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 2);
+    let mut direct = Vec::new();
+    world
+        .log
+        .read(live.id(), 3, &mut |entry| {
+            direct.push((entry.lsn, entry.batch.first_seq));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    world.log.seal();
+    let mut packed = Vec::new();
+    visit_bytes(&world.log.bytes(1).unwrap(), Some(live.id()), 3, &mut |entry| {
+        packed.push((entry.lsn, entry.batch.first_seq));
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(direct, packed);
+}
