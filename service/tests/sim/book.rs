@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use mipro_service::engine::{Engine, EngineError, Executed, Question};
-use mipro_service::engine::Access;
+use mipro_service::engine::error::LogTrouble;
+use mipro_service::engine::{Access, Engine, EngineError, Executed, Question};
+use mipro_service::log::disk::sim::SimDisk;
 use mipro_service::system::{
     CandidateContent, Command, Message, NewCandidate, Refusal, Reply, Status, StatusReport,
 };
@@ -70,7 +71,7 @@ impl Outcome {
     pub(crate) fn brief(&self) -> String {
         match self {
             Self::Reply(Reply::Rollout(r)) => {
-                format!("rollout {} p={} sticky={} v{}", r.candidate_id, r.probability, r.sticky, r.version)
+                format!("rollout {} p={:?} sticky={} v{}", r.candidate_id, r.probability, r.sticky, r.version)
             }
             Self::Body(body) => format!("body {}", &blake3::hash(body.to_string().as_bytes()).to_hex()[..12]),
             other => format!("{other:?}"),
@@ -122,6 +123,7 @@ pub(crate) struct Service {
     pub(crate) book: Arc<Book>,
     pub(crate) systems: Arc<[Uuid]>,
     pub(crate) process: u64,
+    pub(crate) disk: SimDisk,
 }
 
 impl Service {
@@ -135,6 +137,10 @@ impl Service {
             Ok(outcome) => outcome,
             Err(error) => failed(error),
         };
+        if self.disk.is_off() {
+            // A machine without power tells nobody anything.
+            std::future::pending::<()>().await;
+        }
         self.scene.note(lane, || format!("system {system}: -> {}", outcome.brief()));
         if let Outcome::Broken(what) = &outcome {
             self.scene.violated(format!("a caller was told of a fault of the program: {what}"));
@@ -174,8 +180,13 @@ fn failed(error: EngineError) -> Outcome {
         EngineError::Refused(refusal) => Outcome::Refused(refusal),
         EngineError::NotFound => Outcome::NotFound,
         EngineError::AlreadyExists => Outcome::Exists,
-        EngineError::Overloaded { .. } | EngineError::Draining => Outcome::NotTaken(error.to_string()),
-        EngineError::Unavailable { .. } | EngineError::Timeout { .. } => Outcome::Unknown(error.to_string()),
+        EngineError::Overloaded { .. }
+        | EngineError::Draining
+        | EngineError::TooMuch { .. }
+        | EngineError::Log(LogTrouble::Behind | LogTrouble::Full) => Outcome::NotTaken(error.to_string()),
+        EngineError::Unavailable { .. } | EngineError::Timeout { .. } | EngineError::Log(_) => {
+            Outcome::Unknown(error.to_string())
+        }
         other => Outcome::Broken(other.to_string()),
     }
 }

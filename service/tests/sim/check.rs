@@ -5,6 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use mipro_service::codec::state;
+use mipro_service::snapshot::format::{self, Expected};
+use mipro_service::store::SystemRow;
 use mipro_service::system::{Event, NoProbe, Recorded, Refusal, Reply, State, Status, apply, view};
 use serde_json::Value;
 
@@ -16,8 +20,10 @@ const BATCH: u64 = 5;
 /// What the service holds in the end.
 #[derive(Debug)]
 pub(crate) struct Truth {
-    /// By system.
-    pub(crate) events: Vec<Vec<Recorded>>,
+    /// By system; nothing of those whose creation nobody was told of.
+    pub(crate) events: BTreeMap<usize, Vec<Recorded>>,
+    /// Every pointer there ever was, with what it pointed at.
+    pub(crate) moves: Vec<(usize, SystemRow, Bytes)>,
     /// The host went away with its disk: what was acknowledged may be lost, and nothing else may be wrong.
     pub(crate) host_gone: bool,
 }
@@ -36,14 +42,15 @@ struct Facts {
 /// Everything that is wrong.
 pub(crate) fn check(truth: &Truth, made: &[Made]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (system, events) in truth.events.iter().enumerate() {
-        let calls: Vec<&Made> = made.iter().filter(|made| made.system == system).collect();
-        let mut judge = Judge { system, events, calls, facts: gather(events), wrong: &mut wrong };
+    for (system, events) in &truth.events {
+        let calls: Vec<&Made> = made.iter().filter(|made| made.system == *system).collect();
+        let mut judge = Judge { system: *system, events, calls, facts: gather(events), wrong: &mut wrong };
         judge.structure();
         judge.invented();
         if !truth.host_gone {
             judge.reads();
             judge.promises();
+            judge.snapshots(truth.moves.iter().filter(|(of, ..)| of == system));
         }
     }
     wrong
@@ -168,13 +175,13 @@ impl Judge<'_> {
                 states.entry(body["version"].as_u64().unwrap_or(0)).or_default().push(body);
             }
         }
-        let mut state = None;
+        let mut folded = None;
         for recorded in self.events {
-            match &mut state {
-                None => state = State::from_created(recorded),
+            match &mut folded {
+                None => folded = State::from_created(recorded),
                 Some(state) => apply(state, recorded, &mut NoProbe),
             }
-            let Some(state) = &state else { break };
+            let Some(state) = &folded else { break };
             let Some(shown) = states.remove(&recorded.seq) else { continue };
             let truth = view::state_json(state);
             if shown.iter().any(|shown| **shown != truth) {
@@ -182,6 +189,33 @@ impl Judge<'_> {
             }
         }
         wrong.extend(states.keys().map(|version| format!("version {version} was shown and is lost")));
+        wrong.into_iter().for_each(|what| self.say(what));
+    }
+
+    /// Every state that was ever stored and pointed at is the fold of the truth up to there, byte for byte.
+    fn snapshots<'m>(&mut self, moves: impl Iterator<Item = &'m (usize, SystemRow, Bytes)>) {
+        let mut wrong = Vec::new();
+        for (_, row, object) in moves {
+            let expected = Expected {
+                checksum: row.state_checksum,
+                bytes: row.state_bytes,
+                system: row.system_id,
+            };
+            let version = row.version;
+            let unpacked = match format::unpack(object, &expected) {
+                Ok(unpacked) => unpacked,
+                Err(error) => {
+                    wrong.push(format!("the snapshot of version {version}: {error}"));
+                    continue;
+                }
+            };
+            let upto = usize::try_from(version).unwrap_or(usize::MAX).min(self.events.len());
+            let fold = State::fold(&self.events[..upto]);
+            let same = fold.is_some_and(|fold| state::encode(&fold) == state::encode(&unpacked.state));
+            if (unpacked.seq, unpacked.epoch) != (version, row.epoch) || !same {
+                wrong.push(format!("the snapshot of version {version}, epoch {}, is not the fold", row.epoch));
+            }
+        }
         wrong.into_iter().for_each(|what| self.say(what));
     }
 
@@ -232,7 +266,7 @@ impl Judge<'_> {
                 let facts = self.facts.get(id).ok_or("the start is lost")?;
                 let opened = facts.opened.first().copied().ok_or("the start is lost")?;
                 let same = facts.candidate == rollout.candidate_id
-                    && facts.probability.to_bits() == rollout.probability.to_bits();
+                    && rollout.probability.is_none_or(|told| told.to_bits() == facts.probability.to_bits());
                 if !same {
                     return Err(format!("the candidate is another: {facts:?}"));
                 }

@@ -10,6 +10,7 @@ use mipro_service::system::Status;
 
 use crate::book::{Call, Outcome, Service};
 use crate::dice::Dice;
+use crate::process::{PLACES, TRIES};
 use crate::scene::{CLIENTS, lock};
 
 /// How long a patient client waits.
@@ -44,8 +45,8 @@ pub(crate) type Founded = Arc<Mutex<Vec<usize>>>;
 
 impl Client {
     /// A client that begins by founding some of the systems.
-    pub(crate) fn new(number: usize, clients: usize, systems: usize) -> Arc<Mutex<Self>> {
-        let own = (0..systems).filter(|system| system % clients == number);
+    pub(crate) fn new(number: usize, clients: usize) -> Arc<Mutex<Self>> {
+        let own = (0..PLACES).filter(|place| place % clients == number).map(|place| place * TRIES);
         let todo = own.map(|system| Step { system, call: Call::Create, beside: None }).collect();
         Arc::new(Mutex::new(Self {
             number,
@@ -56,10 +57,6 @@ impl Client {
             turns: 0,
             finishing: false,
         }))
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.todo.is_empty()
     }
 
     /// The disk is gone: what was seen may be gone with it.
@@ -128,14 +125,21 @@ impl Client {
             }
         }
         let definite = outcomes.iter().all(|o| o.as_ref().is_some_and(Outcome::is_definite));
-        let create = step.call == Call::Create;
-        if definite && create {
-            lock(founded).push(step.system);
-        }
-        // Now and then nobody ever asks again what became of a call.
-        if definite || (!create && dice.chance(80)) {
+        if step.call == Call::Create {
             self.todo.pop_front();
-            if definite && !create {
+            let next = step.system + 1;
+            if definite {
+                let mut founded = lock(founded);
+                founded.push(step.system);
+                // Who comes first in one instant is chance.
+                founded.sort_unstable();
+            } else if next % TRIES != 0 {
+                self.todo.push_front(Step { system: next, ..step.clone() });
+            }
+        } else if definite || dice.chance(80) {
+            // Now and then nobody ever asks again what became of a call.
+            self.todo.pop_front();
+            if definite {
                 self.past.push(step.clone());
             }
         }

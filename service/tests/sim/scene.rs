@@ -49,6 +49,8 @@ pub(crate) struct Weather {
     pub(crate) store_faults: u64,
     /// Calls a client gives up or drops, of a thousand.
     pub(crate) vanishing: u64,
+    /// Turns of the log's writer at which a sync will fail, of a thousand.
+    pub(crate) sync_faults: u64,
     /// The disk may be lost with everything on it.
     pub(crate) host_goes: bool,
     episodes: Vec<(Trouble, u64, u64)>,
@@ -59,6 +61,7 @@ impl Weather {
         let mut dice = Dice::of(seed, "weather", &[]);
         let store_faults = [0, 20, 100, 250][dice.index(4)];
         let vanishing = [0, 50, 200][dice.index(3)];
+        let sync_faults = [0, 0, 0, 5][dice.index(4)];
         let host_goes = dice.chance(120);
         let mut episodes = Vec::new();
         for trouble in TROUBLES {
@@ -67,7 +70,7 @@ impl Weather {
                 episodes.push((trouble, from, from + dice.between(100, 1_500)));
             }
         }
-        Self { store_faults, vanishing, host_goes, episodes }
+        Self { store_faults, vanishing, sync_faults, host_goes, episodes }
     }
 }
 
@@ -166,7 +169,10 @@ impl Scene {
     /// Something happened that must not.
     pub(crate) fn violated(&self, what: String) {
         self.note(DIRECTOR, || format!("VIOLATION {what}"));
-        lock(&self.violations).push(what);
+        let mut violations = lock(&self.violations);
+        if !violations.contains(&what) {
+            violations.push(what);
+        }
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {

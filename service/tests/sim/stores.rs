@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use mipro_service::store::{StoreError, SystemRow, SystemTable, WriteRule};
+use mipro_service::store::{PreviousState, StoreError, SystemRow, SystemTable, WriteRule};
 use mipro_telemetry::Ledger;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -187,7 +188,8 @@ pub(crate) struct SimTable {
 pub(crate) struct Rows {
     scene: Arc<Scene>,
     now: Mutex<BTreeMap<Uuid, SystemRow>>,
-    pub(crate) moves: Mutex<Vec<SystemRow>>,
+    /// Every row there ever was, with the object it named.
+    pub(crate) moves: Mutex<Vec<(SystemRow, Bytes)>>,
     objects: Arc<InMemory>,
 }
 
@@ -201,32 +203,41 @@ impl Rows {
         let mut now = lock(&self.now);
         let held = now.get(&row.system_id);
         let taken = match (held, rule) {
-            (Some(held), WriteRule::Advance) => held.version < row.version,
+            (Some(held), WriteRule::Advance) => held.epoch <= row.epoch && held.version < row.version,
             _ => true,
         };
-        self.scene.note(lane, || format!("row v{} {:?} taken={taken}", row.version, rule));
+        self.scene.note(lane, || format!("row v{} e{} {rule:?} taken={taken}", row.version, row.epoch));
         if taken {
             row.updated_at = Some(self.scene.now_ms().to_string());
-            self.check(&row);
-            lock(&self.moves).push(row.clone());
+            row.previous = held.and_then(previous).filter(|_| rule == WriteRule::Advance);
+            self.check(held, &row);
             now.insert(row.system_id, row);
         }
         taken
     }
 
-    fn check(&self, row: &SystemRow) {
-        let named = row.state_ref.as_deref().is_some_and(|key| has(&self.objects, key));
-        if !named {
-            self.scene.violated(format!("the pointer names a missing object, version {}", row.version));
+    fn check(&self, held: Option<&SystemRow>, row: &SystemRow) {
+        let (version, epoch) = (row.version, row.epoch);
+        match row.state_ref.as_deref().and_then(|key| content(&self.objects, key)) {
+            Some(object) => lock(&self.moves).push((row.clone(), object)),
+            None => self.scene.violated(format!("the pointer names a missing object, version {version}")),
+        }
+        if held.is_some_and(|held| held.epoch > epoch || held.version > version) {
+            self.scene.violated(format!("the pointer went back to version {version} of epoch {epoch}"));
         }
     }
 }
 
-/// Whether there is an object of that key, without any travel.
-pub(crate) fn has(objects: &InMemory, key: &str) -> bool {
-    use futures_util::FutureExt;
+fn previous(held: &SystemRow) -> Option<PreviousState> {
+    let SystemRow { state_ref, version, state_bytes, state_checksum, .. } = held.clone();
+    let (bytes, checksum) = (state_bytes, state_checksum);
+    Some(PreviousState { state_ref: state_ref?, version, bytes, checksum })
+}
+
+/// An object's content, without any travel.
+pub(crate) fn content(objects: &InMemory, key: &str) -> Option<Bytes> {
     let path = Path::from(key);
-    objects.get_opts(&path, GetOptions::default()).now_or_never().is_some_and(|result| result.is_ok())
+    at_once(async { objects.get_opts(&path, GetOptions::default()).await?.bytes().await }).ok()
 }
 
 impl SimTable {
@@ -326,7 +337,7 @@ impl ObjectStore for SimObjects {
         let (inner, path, scene, lane) =
             (Arc::clone(&self.inner), at.clone(), Arc::clone(&self.travels.scene), self.lane(at));
         let apply = move || {
-            let bytes: bytes::Bytes = payload.clone().into();
+            let bytes: Bytes = payload.clone().into();
             let result = at_once(inner.put_opts(&path, payload, options));
             scene.note_bytes(lane, if result.is_ok() { "object" } else { "object there already" }, &bytes);
             result
@@ -350,7 +361,10 @@ impl ObjectStore for SimObjects {
         let delete = move |path: ObjectResult<Path>| {
             let path = path?;
             scene.note(ARCHIVE, || format!("delete {path}"));
-            let named = lock(&rows.now).values().any(|row| row.state_ref.as_deref() == Some(path.as_ref()));
+            let named = lock(&rows.now).values().any(|row| {
+                let previous = row.previous.as_ref().map(|previous| previous.state_ref.as_str());
+                [row.state_ref.as_deref(), previous].contains(&Some(path.as_ref()))
+            });
             if named {
                 scene.violated(format!("an object is deleted that a pointer names: {path}"));
             }
