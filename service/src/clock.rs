@@ -69,10 +69,7 @@ impl Contexts {
     #[must_use]
     pub fn context(&self) -> Context {
         let turn = self.counter.fetch_add(1, Ordering::Relaxed);
-        Context {
-            now_us: self.wall.now_us(),
-            seed: scramble(self.base.wrapping_add(turn)),
-        }
+        Context { now_us: self.wall.now_us(), seed: scramble(self.base.wrapping_add(turn)) }
     }
 }
 

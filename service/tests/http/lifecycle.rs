@@ -69,8 +69,7 @@ async fn what_was_acknowledged_is_there_after_a_clean_stop() {
         ("blob", "back", "", "stored"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let environment =
-            [("MIPRO_ENGINE", engine), ("MIPRO_CACHE_SAVE", save), ("MIPRO_DURABILITY", asked)];
+        let environment = [("MIPRO_ENGINE", engine), ("MIPRO_CACHE_SAVE", save), ("MIPRO_DURABILITY", asked)];
         let first = Running::start(dir.path(), &upstream, &environment).await;
         let made = first.post("/api/prompt-learning/online/jobs", &job()).await;
         let proxy = made["metadata"]["mipro_proxy_url"].as_str().unwrap();

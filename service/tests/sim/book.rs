@@ -44,6 +44,8 @@ pub(crate) enum Outcome {
     NotTaken(String),
     /// It may have been done or not.
     Unknown(String),
+    /// Events are missing: the disk they were on is gone.
+    Lost,
     /// What no caller may ever be told: a fault of the program.
     Broken(String),
 }
@@ -51,16 +53,14 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Whether there is nothing left to ask.
     pub(crate) fn is_definite(&self) -> bool {
-        matches!(self, Self::Reply(_) | Self::Body(_) | Self::Refused(_) | Self::Exists)
+        matches!(self, Self::Reply(_) | Self::Body(_) | Self::Refused(_) | Self::Lost)
     }
 
     /// The version it showed.
     pub(crate) fn version(&self) -> Option<u64> {
         match self {
             Self::Reply(
-                Reply::Created { version }
-                | Reply::Candidate { version, .. }
-                | Reply::Status { version, .. },
+                Reply::Created { version } | Reply::Candidate { version, .. } | Reply::Status { version, .. },
             ) => Some(*version),
             Self::Reply(Reply::Rollout(rollout)) => Some(rollout.version),
             Self::Body(body) => body["version"].as_u64(),
@@ -124,6 +124,7 @@ pub(crate) struct Service {
     pub(crate) systems: Arc<[Uuid]>,
     pub(crate) process: u64,
     pub(crate) disk: SimDisk,
+    pub(crate) host_gone: bool,
 }
 
 impl Service {
@@ -133,7 +134,7 @@ impl Service {
         self.scene.note(lane, || format!("system {system}: {call:?}"));
         let process = self.process;
         let index = self.book.sent(Made { client, system, call: call.clone(), process, seen, outcome: None });
-        let outcome = match self.perform(self.systems[system], call).await {
+        let mut outcome = match self.perform(self.systems[system], call).await {
             Ok(outcome) => outcome,
             Err(error) => failed(error),
         };
@@ -142,6 +143,12 @@ impl Service {
             std::future::pending::<()>().await;
         }
         self.scene.note(lane, || format!("system {system}: -> {}", outcome.brief()));
+        if let Outcome::Broken(what) = &outcome
+            && self.host_gone
+            && what.contains("are neither in the log here, nor archived")
+        {
+            outcome = Outcome::Lost;
+        }
         if let Outcome::Broken(what) = &outcome {
             self.scene.violated(format!("a caller was told of a fault of the program: {what}"));
         }

@@ -115,16 +115,21 @@ impl Judge<'_> {
             }
         }
         let twice = |facts: &Facts| {
-            facts.opened.len() > 1 || facts.rewards.len() > 1 || facts.done.len() > 1 || facts.failed.len() > 1
+            facts.opened.len() > 1
+                || facts.rewards.len() > 1
+                || facts.done.len() > 1
+                || facts.failed.len() > 1
         };
         let doubled: Vec<_> = self.facts.iter().filter(|(_, facts)| twice(facts)).collect();
-        let doubled: Vec<String> = doubled.iter().map(|(id, facts)| format!("{id} twice: {facts:?}")).collect();
+        let doubled: Vec<String> =
+            doubled.iter().map(|(id, facts)| format!("{id} twice: {facts:?}")).collect();
         doubled.into_iter().for_each(|what| self.say(what));
     }
 
     /// Every event was asked for, by a call that may have been taken.
     fn invented(&mut self) {
-        let taken: Vec<&Call> = self.calls.iter().filter(|made| may_count(made)).map(|made| &made.call).collect();
+        let taken: Vec<&Call> =
+            self.calls.iter().filter(|made| may_count(made)).map(|made| &made.call).collect();
         let mut wrong = Vec::new();
         for recorded in self.events {
             let asked = match &recorded.event {
@@ -147,7 +152,9 @@ impl Judge<'_> {
                     matches!(call, Call::Report { rollout, status: Status::Failed, .. }
                         if rollout == rollout_id)
                 }),
-                Event::CandidateAdded { .. } | Event::TpeUpdated { .. } | Event::RolloutsExpired { .. } => true,
+                Event::CandidateAdded { .. } | Event::TpeUpdated { .. } | Event::RolloutsExpired { .. } => {
+                    true
+                }
             };
             if !asked {
                 wrong.push(format!("nobody asked for event {}: {:?}", recorded.seq, recorded.event));
@@ -196,11 +203,8 @@ impl Judge<'_> {
     fn snapshots<'m>(&mut self, moves: impl Iterator<Item = &'m (usize, SystemRow, Bytes)>) {
         let mut wrong = Vec::new();
         for (_, row, object) in moves {
-            let expected = Expected {
-                checksum: row.state_checksum,
-                bytes: row.state_bytes,
-                system: row.system_id,
-            };
+            let expected =
+                Expected { checksum: row.state_checksum, bytes: row.state_bytes, system: row.system_id };
             let version = row.version;
             let unpacked = match format::unpack(object, &expected) {
                 Ok(unpacked) => unpacked,
@@ -213,7 +217,8 @@ impl Judge<'_> {
             let fold = State::fold(&self.events[..upto]);
             let same = fold.is_some_and(|fold| state::encode(&fold) == state::encode(&unpacked.state));
             if (unpacked.seq, unpacked.epoch) != (version, row.epoch) || !same {
-                wrong.push(format!("the snapshot of version {version}, epoch {}, is not the fold", row.epoch));
+                wrong
+                    .push(format!("the snapshot of version {version}, epoch {}, is not the fold", row.epoch));
             }
         }
         wrong.into_iter().for_each(|what| self.say(what));
@@ -250,7 +255,11 @@ impl Judge<'_> {
     fn replied(&self, call: &Call, reply: &Reply) -> Result<(), String> {
         let last = self.events.last().map_or(0, |last| last.seq);
         let lost = |version: &u64| {
-            if *version > last { Err(format!("version {version} is lost, {last} is the last")) } else { Ok(()) }
+            if *version > last {
+                Err(format!("version {version} is lost, {last} is the last"))
+            } else {
+                Ok(())
+            }
         };
         match reply {
             Reply::Created { version } => lost(version),
@@ -284,7 +293,12 @@ impl Judge<'_> {
         }
     }
 
-    fn refused(&self, made: &Made, refusal: &Refusal, known: &BTreeSet<(usize, String)>) -> Result<(), String> {
+    fn refused(
+        &self,
+        made: &Made,
+        refusal: &Refusal,
+        known: &BTreeSet<(usize, String)>,
+    ) -> Result<(), String> {
         match refusal {
             Refusal::RewardConflict { rollout_id, recorded, .. } => {
                 let held = self.facts.get(rollout_id).and_then(|facts| facts.rewards.first());
@@ -321,7 +335,11 @@ fn within(seq: u64, version: u64, fresh: bool) -> Result<(), String> {
     if seq > version {
         return Err(format!("it came at {seq}, after the version of the answer"));
     }
-    if fresh && version - seq > BATCH { Err(format!("it came at {seq}, long before the answer")) } else { Ok(()) }
+    if fresh && version - seq > BATCH {
+        Err(format!("it came at {seq}, long before the answer"))
+    } else {
+        Ok(())
+    }
 }
 
 fn reported(facts: &Facts, call: &Call, version: u64, fresh: bool) -> Result<(), String> {

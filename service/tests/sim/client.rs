@@ -23,6 +23,8 @@ struct Step {
     call: Call,
     /// Sent at the same moment.
     beside: Option<Call>,
+    /// It was sent before.
+    begun: bool,
 }
 
 /// What a client remembers; outlives the processes it talks to.
@@ -47,7 +49,8 @@ impl Client {
     /// A client that begins by founding some of the systems.
     pub(crate) fn new(number: usize, clients: usize) -> Arc<Mutex<Self>> {
         let own = (0..PLACES).filter(|place| place % clients == number).map(|place| place * TRIES);
-        let todo = own.map(|system| Step { system, call: Call::Create, beside: None }).collect();
+        let todo =
+            own.map(|system| Step { system, call: Call::Create, beside: None, begun: false }).collect();
         Arc::new(Mutex::new(Self {
             number,
             todo,
@@ -77,25 +80,37 @@ impl Client {
                 self.plan(system, dice);
             }
         }
+        // A creation that died with its process is of unknown outcome, too.
+        while let Some(step) = self.todo.front_mut().filter(|step| step.call == Call::Create) {
+            if !std::mem::replace(&mut step.begun, true) {
+                break;
+            }
+            step.system += 1;
+            step.begun = false;
+            if step.system.is_multiple_of(TRIES) {
+                self.todo.pop_front();
+            }
+        }
         self.todo.front().cloned()
     }
 
     fn plan(&mut self, system: usize, dice: &mut Dice) {
-        let once = |call| Step { system, call, beside: None };
+        let once = |call| Step { system, call, beside: None, begun: false };
         let rollout = format!("c{}-{}", self.number, self.rollouts);
         let reward = dice.below(1_000) as f64 / 1_000.0;
         let start = Call::Start { rollout: rollout.clone() };
         let report = |status, reward| Call::Report { rollout: rollout.clone(), status, reward, adopt: false };
         let (first, done) = (report(Status::Reward, Some(reward)), report(Status::Done, None));
         let both = report(Status::RewardDone, Some(reward));
-        let twice = |call: Call| Step { system, call: call.clone(), beside: Some(call) };
+        let twice = |call: Call| Step { beside: Some(call.clone()), ..once(call) };
         self.rollouts += 1;
         let steps = match dice.below(13) {
             0 | 1 => vec![once(start), once(first), once(done)],
             2 | 3 => vec![once(start), once(both)],
             4 => vec![once(start), once(report(Status::Failed, None))],
             5 => {
-                let adopted = Call::Report { rollout, status: Status::RewardDone, reward: Some(reward), adopt: true };
+                let adopted =
+                    Call::Report { rollout, status: Status::RewardDone, reward: Some(reward), adopt: true };
                 vec![twice(adopted)]
             }
             6 => vec![once(start), once(done), once(first)],
@@ -103,11 +118,13 @@ impl Client {
             8 => vec![twice(start), twice(both)],
             9 => {
                 let rival = report(Status::Reward, Some(reward + 2.0));
-                vec![once(start), Step { system, call: first, beside: Some(rival) }, once(done)]
+                vec![once(start), Step { beside: Some(rival), ..once(first) }, once(done)]
             }
             10 => vec![once(Call::State)],
             11 => vec![once(Call::Events { since: dice.below(20) })],
-            _ if self.rollouts.is_multiple_of(3) => vec![once(Call::Candidate { text: format!("Say {rollout}.") })],
+            _ if self.rollouts.is_multiple_of(3) => {
+                vec![once(Call::Candidate { text: format!("Say {rollout}.") })]
+            }
             _ => {
                 let index = dice.index(self.past.len());
                 self.past.get(index).cloned().into_iter().collect()
@@ -126,15 +143,12 @@ impl Client {
         }
         let definite = outcomes.iter().all(|o| o.as_ref().is_some_and(Outcome::is_definite));
         if step.call == Call::Create {
-            self.todo.pop_front();
-            let next = step.system + 1;
             if definite {
+                self.todo.pop_front();
                 let mut founded = lock(founded);
                 founded.push(step.system);
                 // Who comes first in one instant is chance.
                 founded.sort_unstable();
-            } else if next % TRIES != 0 {
-                self.todo.push_front(Step { system: next, ..step.clone() });
             }
         } else if definite || dice.chance(80) {
             // Now and then nobody ever asks again what became of a call.

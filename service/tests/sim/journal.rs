@@ -133,7 +133,12 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens what is on the disk. `None`: the machine died meanwhile.
-    pub(crate) fn open(scene: &Arc<Scene>, disk: &SimDisk, written: &Arc<Written>, process: u64) -> Option<Self> {
+    pub(crate) fn open(
+        scene: &Arc<Scene>,
+        disk: &SimDisk,
+        written: &Arc<Written>,
+        process: u64,
+    ) -> Option<Self> {
         let mut dice = scene.dice("log", &[]);
         let mut options = SegmentOptions::at(DIR);
         options.segment_bytes = dice.between(2, 24) * 1_024;

@@ -135,6 +135,7 @@ impl Outside {
             systems: Arc::clone(&self.systems),
             process: self.processes,
             disk: self.disk.clone(),
+            host_gone: self.host_gone,
         }
     }
 
@@ -156,8 +157,7 @@ impl Outside {
 
     fn engine(&self, log: Arc<dyn EventLog>) -> Arc<dyn Engine> {
         let mut dice = self.scene.dice("options", &[]);
-        let contexts =
-            Contexts::simulated(self.scene.seed ^ (self.processes << 32), self.scene.base_us());
+        let contexts = Contexts::simulated(self.scene.seed ^ (self.processes << 32), self.scene.base_us());
         let mut options = actor_options(contexts);
         options.actor.shards = 1 + dice.index(2);
         options.actor.systems_max = options.actor.shards * (1 + dice.index(2));

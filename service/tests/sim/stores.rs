@@ -302,7 +302,12 @@ pub(crate) struct SimObjects {
 }
 
 impl SimObjects {
-    pub(crate) fn new(scene: &Arc<Scene>, wire: &Arc<Wire>, table: &SimTable, inner: Arc<InMemory>) -> Arc<Self> {
+    pub(crate) fn new(
+        scene: &Arc<Scene>,
+        wire: &Arc<Wire>,
+        table: &SimTable,
+        inner: Arc<InMemory>,
+    ) -> Arc<Self> {
         let travels = Travels::new(scene, wire, Trouble::ObjectsDown);
         let (rows, systems) = (Arc::clone(&table.rows), table.systems.clone());
         Arc::new(Self { travels, inner, rows, systems, unexpected: AtomicU64::new(0) })

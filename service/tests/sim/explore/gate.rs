@@ -38,7 +38,8 @@ enum Place {
 /// All orders of: three rises, the log's end, two gates made, looked at up to twice and left.
 #[test]
 fn a_gate_opens_for_what_is_durable_and_for_nothing_else() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let orders = runtime.block_on(async {
         explore(200_000, |choices| {
             let (sender, receiver) = watch::channel(Lsn(0));
@@ -115,7 +116,9 @@ fn look(place: &mut Place, until: u64, durable: u64, ended: bool) -> Result<(), 
         Poll::Pending => None,
     };
     if found != expected {
-        return Err(format!("a gate for {until} at {durable}, log ended: {ended}: {found:?}, not {expected:?}"));
+        return Err(format!(
+            "a gate for {until} at {durable}, log ended: {ended}: {found:?}, not {expected:?}"
+        ));
     }
     if let Some(open) = found {
         *place = Place::Ended(open);

@@ -63,7 +63,8 @@ impl Desk {
     /// A load or a save begins. There is one copy of a system: never two of these at once.
     fn begin(&self, kind: Kind, system: Uuid) {
         let mut under_way = lock(&self.under_way);
-        if self.holding.load(Ordering::SeqCst) && under_way.iter().any(|((id, _), n)| *id == system && *n > 0) {
+        if self.holding.load(Ordering::SeqCst) && under_way.iter().any(|((id, _), n)| *id == system && *n > 0)
+        {
             let before: Vec<_> = under_way.iter().filter(|((id, _), n)| *id == system && **n > 0).collect();
             *lock(&self.wrong) = Some(format!("a {kind:?} begins beside {before:?}"));
         }
@@ -146,7 +147,12 @@ struct Owned {
 impl HandLog {
     pub(super) fn new() -> Arc<Self> {
         let (sender, receiver) = watch::channel(Lsn(0));
-        Arc::new(Self { batches: Mutex::default(), watermark: Mutex::new(Some(sender)), receiver, appended: AtomicU64::new(0) })
+        Arc::new(Self {
+            batches: Mutex::default(),
+            watermark: Mutex::new(Some(sender)),
+            receiver,
+            appended: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn durable(&self) -> u64 {
@@ -156,7 +162,8 @@ impl HandLog {
     /// The place of a system's event, if it was ever appended here.
     pub(super) fn place(&self, system: Uuid, seq: u64) -> Option<u64> {
         let batches = lock(&self.batches);
-        let holds = |b: &&Owned| b.system == system && (b.first_seq..b.first_seq + u64::from(b.count)).contains(&seq);
+        let holds =
+            |b: &&Owned| b.system == system && (b.first_seq..b.first_seq + u64::from(b.count)).contains(&seq);
         batches.iter().find(holds).map(|owned| owned.lsn.0)
     }
 

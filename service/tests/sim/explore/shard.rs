@@ -177,7 +177,11 @@ impl<'s> Play<'s> {
         let rollout = rollout(client, index);
         let table = Arc::clone(&self.table);
         self.under_way[client] = Some(tokio::spawn(async move {
-            let told = if call.is_ok() { report(&*engine, system, rollout).await } else { read(&*engine, system).await };
+            let told = if call.is_ok() {
+                report(&*engine, system, rollout).await
+            } else {
+                read(&*engine, system).await
+            };
             // In the very moment in which the caller is told.
             if let Ok(version) = told
                 && let Some(place) = log.place(system, version)
@@ -224,13 +228,16 @@ impl<'s> Play<'s> {
             let events = body(&*next, *system).await.map_err(|error| format!("the next process: {error}"))?;
             let rewarded = |item: &Value| item["type"] == "mipro.reward.received";
             let items = events["items"].as_array().cloned().unwrap_or_default();
-            let ids = items.iter().filter(|item| rewarded(item)).filter_map(|item| item["rollout_id"].as_str());
+            let ids =
+                items.iter().filter(|item| rewarded(item)).filter_map(|item| item["rollout_id"].as_str());
             there.insert(number, ids.map(str::to_owned).collect());
         }
         for (system, rollout) in &self.acknowledged {
             let times = there[system].iter().filter(|id| *id == rollout).count();
             if times != 1 {
-                return Err(format!("{rollout} of system {system} was acknowledged and is there {times} times"));
+                return Err(format!(
+                    "{rollout} of system {system} was acknowledged and is there {times} times"
+                ));
             }
         }
         Ok(())
