@@ -152,6 +152,13 @@ impl Service {
         if let Outcome::Broken(what) = &outcome {
             self.scene.violated(format!("a caller was told of a fault of the program: {what}"));
         }
+        match &outcome {
+            Outcome::Reply(Reply::Status { duplicate: true, .. }) => self.scene.saw("duplicate", 1),
+            Outcome::Refused(Refusal::RewardConflict { .. }) => self.scene.saw("conflict", 1),
+            Outcome::NotTaken(_) => self.scene.saw("not taken", 1),
+            Outcome::Unknown(_) => self.scene.saw("unknown", 1),
+            _ => {}
+        }
         self.book.heard(index, outcome.clone());
         outcome
     }

@@ -196,6 +196,7 @@ pub(crate) async fn live(client: Arc<Mutex<Client>>, service: Service, founded: 
             biased;
             outcomes = work => outcomes,
             () = service.scene.turn(lane, patience_ms) => {
+                service.scene.saw("gone", 1);
                 service.scene.note(lane, || "gone".to_owned());
                 vec![None]
             }

@@ -42,10 +42,10 @@ impl Written {
         lock(&self.systems).clear();
     }
 
-    /// The process has ended, with so much durable.
-    pub(crate) fn ended(&self, durable: Lsn) {
+    /// A process has ended, with so much durable.
+    pub(crate) fn ended(&self, process: u64, durable: Lsn) {
         for last in lock(&self.systems).values_mut() {
-            if last.lsn <= durable.0 {
+            if last.process == process && last.lsn <= durable.0 {
                 last.durable_epoch = last.epoch;
             }
         }
@@ -154,11 +154,13 @@ impl Journal {
                 if !disk.is_off() {
                     scene.violated(format!("the log can't be opened: {error}"));
                 }
+                scene.saw("not opened", 1);
                 scene.note(DIRECTOR, || format!("not opened: {error}"));
                 return None;
             }
         };
         let Opened { segments, records, cut_bytes, durable, .. } = opened;
+        scene.saw("tail cut", u64::from(cut_bytes.is_some()));
         scene.note(DIRECTOR, || format!("opened: {segments} {records} cut {cut_bytes:?} {durable:?}"));
         let log = Watched { inner, scene: Arc::clone(scene), written: Arc::clone(written), process };
         let (disk, scene) = (disk.clone(), Arc::clone(scene));

@@ -1,5 +1,6 @@
 //! A process of the service: it begins on what the last one left, runs, and dies.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -93,8 +94,13 @@ impl Outside {
                 let service = self.service(journal.log.clone());
                 journal.spawn_writer();
                 self.spawn_late();
+                let engine = Arc::clone(&service.engine);
                 result = Some(life(self, service, &journal).await);
-                self.written.ended(journal.durable());
+                let figures = engine.figures();
+                self.scene.saw("evicted", figures.evictions);
+                self.scene.saw("archived", figures.log.archived);
+                self.scene.saw("trimmed", figures.log.trimmed);
+                self.written.ended(self.processes, journal.durable());
             }
             // Before its tasks are dropped: what they still would do comes to nothing.
             self.fall(&mut dice);
@@ -192,8 +198,12 @@ impl Outside {
         };
         tokio::select! {
             biased;
-            () = self.scene.turn(DIRECTOR, for_ms) => self.scene.note(DIRECTOR, || "killed".to_owned()),
+            () = self.scene.turn(DIRECTOR, for_ms) => {
+                self.scene.saw("killed", 1);
+                self.scene.note(DIRECTOR, || "killed".to_owned());
+            }
             () = failed => {
+                self.scene.saw("log failed", 1);
                 self.scene.note(DIRECTOR, || "the log failed".to_owned());
                 self.scene.turn(DIRECTOR, dice.below(200)).await;
             }
@@ -217,6 +227,9 @@ impl Outside {
         audit(service, &lock(&self.founded).clone()).await;
         if service.engine.shutdown().await.is_err() {
             self.scene.violated("a clean stop failed".to_owned());
+        }
+        if self.objects.unexpected.load(Ordering::SeqCst) > 0 {
+            self.scene.violated("an object was copied or put in parts: not simulated".to_owned());
         }
     }
 }

@@ -4,6 +4,7 @@
 //! gates wait on, wakes its waiters in random order. So nobody acts when it is woken: each actor has a lane, a
 //! millisecond of its own in every [`LANES`], and waits for it. What a wake-up does before that touches nobody else.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,6 +87,7 @@ pub(crate) struct Scene {
     calm: AtomicU64,
     trace: Mutex<Trace>,
     violations: Mutex<Vec<String>>,
+    seen: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Scene {
@@ -98,6 +100,7 @@ impl Scene {
             calm: AtomicU64::new(u64::MAX),
             trace: Mutex::new(Trace::new(print)),
             violations: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -177,6 +180,15 @@ impl Scene {
 
     pub(crate) fn violations(&self) -> Vec<String> {
         lock(&self.violations).clone()
+    }
+
+    /// Counts something that a history is for.
+    pub(crate) fn saw(&self, what: &'static str, times: u64) {
+        *lock(&self.seen).entry(what).or_default() += times;
+    }
+
+    pub(crate) fn seen(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.seen).clone()
     }
 
     /// The hash of all that was noted.

@@ -95,6 +95,7 @@ impl Drop for Underway {
     fn drop(&mut self) {
         if let (Some(parcel), Some(late_ms)) = (self.parcel.take(), self.late_ms) {
             let at = self.scene.now_ms() + late_ms;
+            self.scene.saw("late arrival", 1);
             lock(&self.wire.parcels).push((at, parcel));
         }
     }
@@ -166,6 +167,7 @@ impl Travels {
         underway.arrive();
         self.scene.turn(lane, travel.back_ms).await;
         let result = lock(&result).take();
+        self.scene.saw("answer lost", u64::from(travel.fate == Fate::AnswerLost));
         result.filter(|_| travel.fate == Fate::Well)
     }
 }

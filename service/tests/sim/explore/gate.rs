@@ -31,8 +31,7 @@ type Wait = Pin<Box<dyn Future<Output = Result<(), EngineError>>>>;
 enum Place {
     Unmade,
     Waiting(Wait),
-    Ended(bool),
-    Left,
+    Ended,
 }
 
 /// All orders of: three rises, the log's end, two gates made, looked at up to twice and left.
@@ -87,7 +86,7 @@ fn a_gate_opens_for_what_is_durable_and_for_nothing_else() {
                         looks[index] += 1;
                         look(&mut places[index], index as u64 + 1, durable, sender.is_none())?;
                     }
-                    Act::Leave(index) => places[index] = Place::Left,
+                    Act::Leave(index) => places[index] = Place::Ended,
                 }
             }
             // Whoever still waits learns the end; nobody is forgotten.
@@ -120,8 +119,8 @@ fn look(place: &mut Place, until: u64, durable: u64, ended: bool) -> Result<(), 
             "a gate for {until} at {durable}, log ended: {ended}: {found:?}, not {expected:?}"
         ));
     }
-    if let Some(open) = found {
-        *place = Place::Ended(open);
+    if found.is_some() {
+        *place = Place::Ended;
     }
     Ok(())
 }

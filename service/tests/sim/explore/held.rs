@@ -34,7 +34,6 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) kind: Kind,
-    pub(super) system: Uuid,
     pub(super) release: oneshot::Sender<End>,
 }
 
@@ -56,7 +55,7 @@ impl Desk {
             return End::Done;
         }
         let (release, released) = oneshot::channel();
-        lock(&self.held).push(Held { kind, system, release });
+        lock(&self.held).push(Held { kind, release });
         released.await.unwrap_or(End::Failed)
     }
 

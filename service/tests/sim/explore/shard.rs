@@ -311,7 +311,7 @@ fn two_systems_for_one_place() {
 fn stores_that_fail_or_lose_their_answer() {
     every_order(&Script {
         name: "failing saves and loads against requests",
-        clients: &[&[Ok(0), Ok(0)], &[Ok(1)]],
+        clients: &[&[Ok(0)], &[Ok(1)]],
         systems: 2,
         systems_max: 1,
         failures: 1,
