@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mipro_telemetry::clock::unix_us;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::system::Context;
@@ -13,7 +14,28 @@ use crate::system::Context;
 pub struct Contexts {
     base: u64,
     counter: Arc<AtomicU64>,
-    fixed_us: Option<u64>,
+    wall: Wall,
+}
+
+/// Where wall time comes from.
+#[derive(Debug, Clone, Copy)]
+enum Wall {
+    Real,
+    Fixed(u64),
+    /// The runtime's clock, which a test may have paused: so many microseconds after the Unix epoch at that instant.
+    Runtime(u64, Instant),
+}
+
+impl Wall {
+    fn now_us(self) -> u64 {
+        match self {
+            Self::Real => unix_us(),
+            Self::Fixed(at_us) => at_us,
+            Self::Runtime(from_us, origin) => {
+                from_us + u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+            }
+        }
+    }
 }
 
 impl Contexts {
@@ -21,29 +43,33 @@ impl Contexts {
     #[must_use]
     pub fn from_os() -> Self {
         let (high, low) = Uuid::new_v4().as_u64_pair();
-        Self { base: high ^ low.rotate_left(32), counter: Arc::default(), fixed_us: None }
+        Self { base: high ^ low.rotate_left(32), counter: Arc::default(), wall: Wall::Real }
     }
 
     /// Real time and a repeatable sequence of seeds.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self { base: seed, counter: Arc::default(), fixed_us: None }
+        Self { base: seed, counter: Arc::default(), wall: Wall::Real }
     }
 
     /// A repeatable sequence of seeds at one instant, `now_us` after the Unix epoch.
     #[must_use]
     pub fn frozen(seed: u64, now_us: u64) -> Self {
-        Self { fixed_us: Some(now_us), ..Self::seeded(seed) }
+        Self { wall: Wall::Fixed(now_us), ..Self::seeded(seed) }
+    }
+
+    /// A repeatable sequence of seeds, and the time of the runtime's clock, which stands at `now_us` after the Unix epoch
+    /// at this call: for simulations, whose runtime's clock is paused.
+    #[must_use]
+    pub fn simulated(seed: u64, now_us: u64) -> Self {
+        Self { wall: Wall::Runtime(now_us, Instant::now()), ..Self::seeded(seed) }
     }
 
     /// The context of one command: now, and a seed no other command of this sequence gets.
     #[must_use]
     pub fn context(&self) -> Context {
         let turn = self.counter.fetch_add(1, Ordering::Relaxed);
-        Context {
-            now_us: self.fixed_us.unwrap_or_else(unix_us),
-            seed: scramble(self.base.wrapping_add(turn)),
-        }
+        Context { now_us: self.wall.now_us(), seed: scramble(self.base.wrapping_add(turn)) }
     }
 }
 

@@ -88,7 +88,7 @@ impl ActorEngine {
         let (counters, stores) = (Arc::clone(&keeper.counters), keeper.stores.clone());
         let (laggards, lagging) = mpsc::channel(LAGGARDS_MAX);
         let storage = if logged {
-            Storage::logged(keeper, &log, options.actor.format, laggards)
+            Storage::logged(keeper, &log, options, laggards)
         } else {
             Storage::Documents(keeper)
         };

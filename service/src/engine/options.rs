@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Contexts;
+use crate::offload::Offload;
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct EngineOptions {
     pub contexts: Contexts,
     /// How long [`super::Engine::shutdown`] may save. Default: 10 s.
     pub shutdown_deadline: Duration,
+    /// Where the engine `actor` packs states and reads files. Default: tokio's blocking pool.
+    pub offload: Offload,
+    /// How often the archiver looks for sealed segments of a log that keeps its events. Default: 10 s.
+    pub archive_look_every: Duration,
 }
 
 impl EngineOptions {
@@ -49,6 +54,8 @@ impl EngineOptions {
             actor: ActorOptions::default(),
             contexts,
             shutdown_deadline: Duration::from_secs(10),
+            offload: Offload::default(),
+            archive_look_every: Duration::from_secs(10),
         }
     }
 }

@@ -224,6 +224,11 @@ impl Shard {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // In order, so that a run can be repeated. What ended comes first: there are only so many loads and saves, while
+                // the mailbox may never be empty.
+                biased;
+                Some(outcome) = self.tasks.join_next() => self.settle(outcome),
+                _ = tick.tick() => self.look_around(),
                 message = mailbox.recv() => match message {
                     Some(Message::Request(request)) => {
                         self.lanes.leave(request.system);
@@ -234,8 +239,6 @@ impl Shard {
                     Some(Message::Drain { deadline, answer }) => self.drain(deadline, answer).await,
                     None => return,
                 },
-                Some(outcome) = self.tasks.join_next() => self.settle(outcome),
-                _ = tick.tick() => self.look_around(),
             }
         }
     }

@@ -13,10 +13,9 @@ use tokio::sync::mpsc;
 
 use super::document::{self, Document};
 use super::keeper::{self, Keeper, SaveError};
-use super::{Access, EngineError, Format};
+use super::{Access, EngineError, EngineOptions, Format};
 use crate::history::History;
 use crate::log::{EventLog, segment};
-use crate::offload::Offload;
 use crate::recovery::{Recovered, Recovery};
 use crate::snapshot::archive::{Archive, ArchiveFigures, ArchiveOptions, Archiver, ArchiverHandle};
 use crate::snapshot::{self, SnapshotWriter};
@@ -90,19 +89,20 @@ impl Storage {
     pub(super) fn logged(
         keeper: Keeper,
         log: &Arc<dyn EventLog>,
-        format: Format,
+        options: &EngineOptions,
         laggards: mpsc::Sender<SystemId>,
     ) -> Self {
-        let (stores, offload) = (keeper.stores.clone(), Offload::Pool);
+        let (stores, offload) = (keeper.stores.clone(), options.offload);
         let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, offload));
         let recovery =
             Recovery::new(stores.clone(), Arc::clone(log), offload).with_archive(Arc::clone(&archive));
         let history = History::new(stores.clone(), Arc::clone(log), offload).with_archive(archive);
-        let mut options = ArchiveOptions::new(segment::visit_bytes);
+        let mut archiving = ArchiveOptions::new(segment::visit_bytes);
+        (archiving.offload, archiving.look_every) = (offload, options.archive_look_every);
         // The log seals by itself, by size and by age.
-        options.seal_every = std::time::Duration::ZERO;
-        let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), options, laggards);
-        let (form, recovery) = match format {
+        archiving.seal_every = std::time::Duration::ZERO;
+        let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), archiving, laggards);
+        let (form, recovery) = match options.actor.format {
             Format::Document => (Form::Documents(keeper), recovery.keeping_history()),
             Format::Binary => {
                 let (recorders, counters) = (keeper.recorders.clone(), Arc::clone(&keeper.counters));

@@ -17,8 +17,9 @@ use crate::store::blobs::PutRule;
 use crate::store::{StoreError, Stores, SystemRow};
 use crate::system::State;
 
-/// Attempts to find a free key. The first conflict may be another process's object of the same epoch; the next keys are random.
-const KEYS_MAX: usize = 3;
+/// Attempts to find a free key. The first conflict may be another process's object of the same epoch; the next key is made
+/// from the content.
+const KEYS_MAX: usize = 2;
 
 /// A snapshot that the row now names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +196,7 @@ impl SnapshotWriter {
             if ours {
                 return Ok(Put { epoch, seq, key, bytes: bytes.len() as u64, checksum });
             }
-            suffix = Some(Uuid::new_v4());
+            suffix = Some(of_content(&checksum));
         }
         Err(SaveError::Failed(EngineError::unavailable("the object store")))
     }
@@ -230,6 +231,13 @@ impl SnapshotWriter {
             tracing::debug!(object = hashed(key), %error, "an old snapshot was not deleted");
         }
     }
+}
+
+/// A suffix made from the content: what is there under it is ours.
+fn of_content(checksum: &[u8; 32]) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&checksum[..16]);
+    Uuid::from_bytes(bytes)
 }
 
 /// The row of a state, before an object has it.

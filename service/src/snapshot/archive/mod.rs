@@ -246,6 +246,7 @@ impl Archiver {
 }
 
 async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>, stop: CancellationToken) {
+    let log_id = archiver.log_id();
     let work = async {
         let mut sealed_at = tokio::time::Instant::now();
         let mut failed = 0_u32;
@@ -258,13 +259,14 @@ async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>,
                 Ok(()) => {
                     failed = 0;
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(options.look_every) => {}
                         () = look.notified() => {}
                     }
                 }
                 Err(error) => {
                     archiver.counts().failures.fetch_add(1, Ordering::Relaxed);
-                    let wait = backoff(&options, failed);
+                    let wait = backoff(&options, failed, log_id);
                     failed = failed.saturating_add(1);
                     let wait_ms = wait.as_millis();
                     tracing::warn!(%error, wait_ms, "the log can't be archived now; it is kept here and tried again");
@@ -274,15 +276,17 @@ async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>,
         }
     };
     tokio::select! {
-        () = work => {}
+        biased;
         () = stop.cancelled() => {}
+        () = work => {}
     }
 }
 
 /// Doubles with each failure in a row, up to the limit; between half of it and all of it, so that services which failed together
 /// don't come back together.
-fn backoff(options: &ArchiveOptions, failed: u32) -> Duration {
+fn backoff(options: &ArchiveOptions, failed: u32, log_id: Uuid) -> Duration {
     let full = options.backoff_first.saturating_mul(1 << failed.min(16)).min(options.backoff_max);
-    let share = Uuid::new_v4().as_fields().0;
-    full.mul_f64(0.5 + f64::from(share) / (2.0 * f64::from(u32::MAX)))
+    let [a, b, ..] =
+        *blake3::Hasher::new().update(log_id.as_bytes()).update(&failed.to_le_bytes()).finalize().as_bytes();
+    full.mul_f64(0.5 + f64::from(u16::from_le_bytes([a, b])) / (2.0 * f64::from(u16::MAX)))
 }

@@ -84,6 +84,11 @@ impl Archiver {
         self.counts.read()
     }
 
+    /// The log's id.
+    pub(super) fn log_id(&self) -> Uuid {
+        self.log.segments().map_or(Uuid::nil(), Segments::log_id)
+    }
+
     /// Asks the log to seal its newest segment.
     pub(super) async fn seal(&self) {
         if let Err(error) = self.segments(|segments| segments.seal()).await {

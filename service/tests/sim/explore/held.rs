@@ -1,0 +1,237 @@
+//! Stores whose answers wait to be let through, and a log whose watermark is raised by hand.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
+use mipro_service::store::{StoreError, SystemRow, SystemTable, WriteRule};
+use mipro_telemetry::Ledger;
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use crate::scene::lock;
+
+/// What a held call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Load,
+    Save,
+}
+
+/// How a held call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    Failed,
+    /// Done, and its caller is told that it failed.
+    Lost,
+}
+
+/// A call that waits to be let through.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) kind: Kind,
+    pub(super) release: oneshot::Sender<End>,
+}
+
+/// The calls under way.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) held: Mutex<Vec<Held>>,
+    /// While it is false, everything passes at once.
+    pub(super) holding: AtomicBool,
+    /// Loads and saves under way, by system.
+    under_way: Mutex<BTreeMap<(Uuid, Kind), u64>>,
+    pub(super) wrong: Mutex<Option<String>>,
+}
+
+impl Desk {
+    /// Waits to be let through. Gives how it is to end.
+    async fn pass(&self, kind: Kind, system: Uuid) -> End {
+        if !self.holding.load(Ordering::SeqCst) {
+            return End::Done;
+        }
+        let (release, released) = oneshot::channel();
+        lock(&self.held).push(Held { kind, release });
+        released.await.unwrap_or(End::Failed)
+    }
+
+    /// A load or a save begins. There is one copy of a system: never two of these at once.
+    fn begin(&self, kind: Kind, system: Uuid) {
+        let mut under_way = lock(&self.under_way);
+        if self.holding.load(Ordering::SeqCst) && under_way.iter().any(|((id, _), n)| *id == system && *n > 0)
+        {
+            let before: Vec<_> = under_way.iter().filter(|((id, _), n)| *id == system && **n > 0).collect();
+            *lock(&self.wrong) = Some(format!("a {kind:?} begins beside {before:?}"));
+        }
+        *under_way.entry((system, kind)).or_default() += 1;
+    }
+
+    fn end(&self, kind: Kind, system: Uuid) {
+        if let Some(n) = lock(&self.under_way).get_mut(&(system, kind)) {
+            *n = n.saturating_sub(1);
+        }
+    }
+}
+
+/// Rows; a load begins with reading one, a save ends with writing one.
+#[derive(Debug)]
+pub(super) struct HeldTable {
+    pub(super) desk: Arc<Desk>,
+    pub(super) rows: Mutex<BTreeMap<Uuid, SystemRow>>,
+}
+
+fn failed() -> StoreError {
+    StoreError::Unavailable { what: "the database", reason: "told so".to_owned() }
+}
+
+#[async_trait]
+impl SystemTable for HeldTable {
+    async fn get(&self, system_id: Uuid, _ledger: &Ledger) -> Result<Option<SystemRow>, StoreError> {
+        self.desk.begin(Kind::Load, system_id);
+        let passed = self.desk.pass(Kind::Load, system_id).await;
+        self.desk.end(Kind::Load, system_id);
+        if passed == End::Done { Ok(lock(&self.rows).get(&system_id).cloned()) } else { Err(failed()) }
+    }
+
+    async fn upsert(&self, row: &SystemRow, rule: WriteRule, _ledger: &Ledger) -> Result<bool, StoreError> {
+        self.desk.begin(Kind::Save, row.system_id);
+        let passed = self.desk.pass(Kind::Save, row.system_id).await;
+        self.desk.end(Kind::Save, row.system_id);
+        if passed == End::Failed {
+            return Err(failed());
+        }
+        let mut rows = lock(&self.rows);
+        let held = rows.get(&row.system_id);
+        let taken = rule == WriteRule::Overwrite || held.is_none_or(|held| held.version < row.version);
+        if taken {
+            rows.insert(row.system_id, row.clone());
+        }
+        if passed == End::Lost { Err(failed()) } else { Ok(taken) }
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+
+    fn kind(&self) -> &'static str {
+        "held"
+    }
+}
+
+/// A log in memory; only what the watermark covers survives.
+#[derive(Debug)]
+pub(super) struct HandLog {
+    batches: Mutex<Vec<Owned>>,
+    watermark: Mutex<Option<watch::Sender<Lsn>>>,
+    receiver: watch::Receiver<Lsn>,
+    pub(super) appended: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+struct Owned {
+    lsn: Lsn,
+    system: Uuid,
+    epoch: u64,
+    first_seq: u64,
+    count: u32,
+    payload: Vec<u8>,
+}
+
+impl HandLog {
+    pub(super) fn new() -> Arc<Self> {
+        let (sender, receiver) = watch::channel(Lsn(0));
+        Arc::new(Self {
+            batches: Mutex::default(),
+            watermark: Mutex::new(Some(sender)),
+            receiver,
+            appended: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.receiver.borrow().0
+    }
+
+    /// The place of a system's event, if it was ever appended here.
+    pub(super) fn place(&self, system: Uuid, seq: u64) -> Option<u64> {
+        let batches = lock(&self.batches);
+        let holds =
+            |b: &&Owned| b.system == system && (b.first_seq..b.first_seq + u64::from(b.count)).contains(&seq);
+        batches.iter().find(holds).map(|owned| owned.lsn.0)
+    }
+
+    /// Everything that was appended is durable.
+    pub(super) fn rise(&self) {
+        let newest = self.appended.load(Ordering::SeqCst);
+        if let Some(sender) = &*lock(&self.watermark) {
+            sender.send_replace(Lsn(newest));
+        }
+    }
+
+    pub(super) fn close(&self) {
+        *lock(&self.watermark) = None;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.watermark).is_none()
+    }
+
+    /// The log as the next process finds it.
+    pub(super) fn survivor(&self) -> Arc<Self> {
+        let durable = self.durable();
+        let next = Self::new();
+        *lock(&next.batches) = lock(&self.batches).iter().filter(|b| b.lsn.0 <= durable).cloned().collect();
+        next.appended.store(durable, Ordering::SeqCst);
+        next.rise();
+        next
+    }
+}
+
+impl EventLog for HandLog {
+    fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
+        if self.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        let lsn = Lsn(self.appended.fetch_add(1, Ordering::SeqCst) + 1);
+        let Batch { system, epoch, first_seq, count, payload } = *batch;
+        lock(&self.batches).push(Owned { lsn, system, epoch, first_seq, count, payload: payload.to_vec() });
+        Ok(lsn)
+    }
+
+    fn level(&self) -> Level {
+        Level::Disk
+    }
+
+    fn reached(&self, level: Level) -> Option<watch::Receiver<Lsn>> {
+        (level <= Level::Disk).then(|| self.receiver.clone())
+    }
+
+    fn health(&self) -> Health {
+        let appended = Lsn(self.appended.load(Ordering::SeqCst));
+        Health { appended, closed: self.is_closed(), ..Health::default() }
+    }
+
+    /// Shows what is durable and nothing else, which is the least that a log may show.
+    fn read(
+        &self,
+        system: Uuid,
+        after_seq: u64,
+        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let durable = self.durable();
+        for owned in lock(&self.batches).iter().filter(|b| b.system == system && b.lsn.0 <= durable) {
+            let Owned { lsn, system, epoch, first_seq, count, ref payload } = *owned;
+            let batch = Batch { system, epoch, first_seq, count, payload };
+            if batch.last_seq() > after_seq && visit(Entry { lsn, batch }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
