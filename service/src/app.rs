@@ -2,9 +2,12 @@
 //!
 //! A clean stop, within `shutdown_deadline_ms`: the listener closes at once; requests in flight go on and their
 //! connections close behind them; when two thirds of the time are gone, those left are answered 503; then the engine saves
-//! what is unsaved in the time that remains.
+//! what is unsaved in the time that remains. What a log on this machine's disk has is kept even where that fails.
+//!
+//! A log whose disk has failed ends the service with an error, unless it shall go on without: see `on_log_failure`.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,14 +26,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{self, Keyring};
 use crate::clock::Contexts;
-use crate::config::{self, EngineKind, Options};
+use crate::config::{self, DurabilityLevel, EngineKind, OnLogFailure, Options, SnapshotFormat};
+use crate::durability::Level;
 use crate::engine::{self, Engine, EngineError, EngineOptions};
 use crate::http::{self, App, Stop};
+use crate::log::segment::OpenError;
 use crate::metrics::Metrics;
 use crate::proxy::upstream::Upstreams;
 use crate::store::{self, Blobs, S3Credentials, StoreError, Stores};
+use events::Events;
 use socket::Impatient;
 
+mod events;
 mod socket;
 
 /// After a failed accept (too many open files, most often) the next try waits this long.
@@ -56,6 +63,29 @@ pub enum Error {
     /// A store can't be used.
     #[error("can't start")]
     Store(#[from] StoreError),
+    /// The event log can't be used.
+    #[error("can't start")]
+    Log(#[from] OpenError),
+    /// Opening the event log panicked.
+    #[error("can't start: opening the event log panicked")]
+    LogPanicked,
+    /// A log of files is there, and the level asked for would not read it.
+    #[error(
+        "the event log in {} holds events of the levels os and disk, which durability memory would not read: start with one of these, or move the log away",
+        .dir.display()
+    )]
+    LogLeft {
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// The event log has stopped in mid-run. What was acknowledged is in it; what was not may be.
+    #[error(
+        "the event log has stopped: {reason}; what was acknowledged is kept, and the next start replays it"
+    )]
+    LogFailed {
+        /// What its disk said.
+        reason: String,
+    },
     /// The HTTP client can't be made.
     #[error("can't set up the client for LLM calls")]
     Client(#[from] reqwest::Error),
@@ -84,6 +114,7 @@ pub fn check(options: &Options) -> Result<Vec<String>, Error> {
     Ok(vec![
         format!("listen      {}", options.listen),
         format!("engine      {}", options.engine.name()),
+        format!("durability  {}", promise(options)),
         format!("database    {}", scheme(options.database.url.expose())),
         format!("blobs       {}", scheme(options.blobs.url.expose())),
         format!("upstream    {}", options.upstream.as_deref().unwrap_or("each job's provider")),
@@ -93,6 +124,20 @@ pub fn check(options: &Options) -> Result<Vec<String>, Error> {
         ),
         format!("auth        {who}"),
     ])
+}
+
+/// What a 200 promises, and where the log is that keeps the promise.
+fn promise(options: &Options) -> String {
+    match (options.engine, options.durability) {
+        (EngineKind::Blob, _) => "stored".to_owned(),
+        (EngineKind::Cache, _) if options.cache.save == config::Save::Through => "stored".to_owned(),
+        (EngineKind::Cache, _) | (EngineKind::Actor, Some(DurabilityLevel::Memory)) => "memory".to_owned(),
+        (EngineKind::Actor, level) => {
+            let level = level.unwrap_or(DurabilityLevel::Disk).level();
+            let dir = options.log.dir.as_deref().unwrap_or(&options.data_dir).display();
+            format!("{level}, the log in {dir}")
+        }
+    }
 }
 
 /// Serves until `shutdown` is cancelled, then drains. `ready` is told the bound address once connections are accepted.
@@ -108,12 +153,19 @@ pub async fn run(
     let keys = Keyring::load(&options.auth)?;
     // The address is taken first: a second service on the same data must not get as far as the stores.
     let listener = listen(&options.listen).await?;
-    let stores = open_stores(&options).await?;
     let recorders = Recorders::new();
-    let engine = engine::build(&engine_options(&options), stores.clone(), recorders.clone());
+    let events = Events::open(&options, &recorders).await?;
+    let stores = open_stores(&options).await?;
+    let engine =
+        engine::build_with_log(&engine_options(&options), stores.clone(), recorders.clone(), events.log());
     let served = serve(options, keys, engine, recorders, listener, ready, shutdown).await;
     stores.table.close().await;
-    served
+    let fault = events.fault();
+    events.close().await;
+    match (served, fault) {
+        (Err(Error::LogFailed { .. }), Some(reason)) => Err(Error::LogFailed { reason }),
+        (served, _) => served,
+    }
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Error> {
@@ -167,9 +219,22 @@ fn engine_options(options: &Options) -> EngineOptions {
     };
     built.cache.save_events_max = cache.save_events_max;
     built.cache.save_delay_max = Duration::from_millis(cache.save_delay_ms_max);
-    built.actor.systems_max = cache.systems_max;
-    built.actor.save_events_max = cache.save_events_max;
-    built.actor.save_delay_max = Duration::from_millis(cache.save_delay_ms_max);
+    let actor = &mut built.actor;
+    actor.systems_max = cache.systems_max;
+    actor.gate_wait_max = Duration::from_millis(options.gate_wait_ms_max);
+    if options.durability == Some(DurabilityLevel::Memory) {
+        actor.save_events_max = cache.save_events_max;
+        actor.save_delay_max = Duration::from_millis(cache.save_delay_ms_max);
+    } else {
+        let snapshot = &options.snapshot;
+        actor.format = match snapshot.format {
+            SnapshotFormat::Binary => engine::Format::Binary,
+            SnapshotFormat::Json => engine::Format::Document,
+        };
+        actor.save_events_max = snapshot.events_max;
+        actor.save_delay_max = Duration::from_millis(snapshot.delay_ms_max);
+        actor.tail_ratio = snapshot.tail_ratio;
+    }
     built.shutdown_deadline = Duration::from_millis(options.shutdown_deadline_ms);
     built
 }
@@ -206,6 +271,10 @@ pub async fn serve(
     tokio::select! {
         never = accept(&app, &listener, &connections) => match never {},
         () = shutdown.cancelled() => {}
+        () = log_failed(&app) => {
+            drop(listener);
+            return Err(fail(&app, &connections).await);
+        }
     }
     drop(listener);
     drain(&app, &connections).await
@@ -320,6 +389,31 @@ async fn connection(app: Arc<App>, builder: auto::Builder<TokioExecutor>, router
     }
 }
 
+/// Ends when the event log has stopped and the process should, too.
+async fn log_failed(app: &App) {
+    app.engine.log_failed().await;
+    if app.options.on_log_failure == OnLogFailure::ServeUnrecorded {
+        tracing::error!(
+            "the event log has stopped; the proxy goes on unrecorded, status calls are refused, nothing is learned: restart when its disk is well"
+        );
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Lets those who wait have their 503, and gives the error to end with.
+async fn fail(app: &App, connections: &TaskTracker) -> Error {
+    tracing::error!(
+        in_flight = app.metrics.in_flight(),
+        "the event log has stopped; nothing more is acknowledged"
+    );
+    app.stop.draining.cancel();
+    app.stop.cutoff.cancel();
+    connections.close();
+    // Whoever does not read its answer by then has lost it.
+    let _ = timeout_at(Instant::now() + CUTOFF_GRACE, connections.wait()).await;
+    Error::LogFailed { reason: "its disk failed".to_owned() }
+}
+
 async fn drain(app: &Arc<App>, connections: &TaskTracker) -> Result<(), Error> {
     let deadline_ms = app.options.shutdown_deadline_ms;
     let begun = Instant::now();
@@ -341,8 +435,14 @@ async fn drain(app: &Arc<App>, connections: &TaskTracker) -> Result<(), Error> {
     match timeout_at(deadline, app.engine.shutdown()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(Error::Unsaved(error)),
+        Err(_) if matches!(app.engine.durability(), Level::Os | Level::Disk) => {
+            tracing::warn!(
+                deadline_ms,
+                "the deadline passed before every state was stored; the log has what was acknowledged"
+            );
+        }
         Err(_) => return Err(Error::Deadline { deadline_ms }),
     }
-    tracing::info!(took_ms = begun.elapsed().as_millis(), "stopped; all state is saved");
+    tracing::info!(took_ms = begun.elapsed().as_millis(), "stopped; nothing that was acknowledged is lost");
     Ok(())
 }

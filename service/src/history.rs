@@ -110,7 +110,8 @@ impl History {
         Ok((page.checked(system)?, next))
     }
 
-    /// Adds what is archived, of every log or only of `others`, and gives where its epochs begin.
+    /// Adds what is archived and gives where epochs begin, there and here. `others`: looks for nothing unless another log has
+    /// archived something beyond.
     async fn archived(
         &self,
         system: SystemId,
@@ -121,8 +122,23 @@ impl History {
         let mut epochs = Epochs::default();
         let Some(archive) = &self.archive else { return Ok((page, epochs)) };
         let own = self.log.segments().map(Segments::log_id);
-        let sources = archive.sources(system, own.filter(|_| others), !others).await?;
+        let reached = page.reached();
+        if others && archive.sources(system, own, false).await?.iter().all(|of| of.last_seq <= reached) {
+            return Ok((page, epochs));
+        }
+        let sources = archive.sources(system, None, true).await?;
         sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
+        let log = Arc::clone(&self.log);
+        let work = move || {
+            let see = &mut |entry: Entry<'_>| {
+                epochs.saw(entry.batch.epoch, entry.batch.first_seq);
+                ControlFlow::Continue(())
+            };
+            log.read(system, 0, see).map(|()| epochs)
+        };
+        let read = self.offload.run(work).await;
+        let read = read.map_err(|_| EngineError::Internal { what: "reading the log panicked" })?;
+        let epochs = read.map_err(|error| corrupt("log", error.to_string()))?;
         let page = archive.fold(system, sources, &epochs, until_seq, page).await?;
         Ok((page.checked(system)?, epochs))
     }

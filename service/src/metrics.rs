@@ -37,6 +37,56 @@ pub const POISONED: Name = Name {
     help: "States dropped because the program or the log failed.",
 };
 
+/// Gauge: how far the log lags behind memory, with [`LOG_DURABLE`].
+pub const LOG_APPENDED: Name =
+    Name { name: "mipro_log_appended_lsn", help: "The newest append to the event log." };
+/// Gauge.
+pub const LOG_DURABLE: Name =
+    Name { name: "mipro_log_durable_lsn", help: "The newest append that is durable at the level in force." };
+/// Gauge.
+pub const LOG_QUEUED: Name =
+    Name { name: "mipro_log_queued_bytes", help: "Bytes appended to the event log and not yet durable." };
+/// Gauge.
+pub const LOG_KEPT: Name =
+    Name { name: "mipro_log_kept_bytes", help: "Bytes of the event log on this machine's disk." };
+/// Gauge.
+pub const LOG_SEGMENTS: Name =
+    Name { name: "mipro_log_segments", help: "Segments of the event log on this machine's disk." };
+/// Counter.
+pub const LOG_ARCHIVED: Name = Name {
+    name: "mipro_log_segments_archived_total",
+    help: "Segments of the event log copied to the object store.",
+};
+/// Counter.
+pub const LOG_TRIMMED: Name = Name {
+    name: "mipro_log_segments_trimmed_total",
+    help: "Archived segments of the event log removed from this machine's disk.",
+};
+/// Gauge: 1 after the log's disk has failed.
+pub const LOG_STOPPED: Name =
+    Name { name: "mipro_log_stopped", help: "1 when the event log has stopped, else 0." };
+/// Counter.
+pub const GATE_TIMEOUTS: Name =
+    Name { name: "mipro_gate_timeouts_total", help: "Answers given up because the event log took too long." };
+/// Counter.
+pub const PRESSED: Name = Name {
+    name: "mipro_refused_by_pressure_total",
+    help: "Commands refused because too much waited for the event log.",
+};
+/// Counter.
+pub const UNRECORDED: Name = Name {
+    name: "mipro_unrecorded_answers_total",
+    help: "Answers of the proxy that were given without a record of their rollout.",
+};
+/// Gauge.
+pub const DIRTY_AGE: Name =
+    Name { name: "mipro_snapshot_age_seconds", help: "Age of the oldest event that no stored state covers." };
+/// Gauge.
+pub const SNAPSHOT_LAG: Name = Name {
+    name: "mipro_snapshot_lag_events",
+    help: "Most events of one system that its stored state does not cover.",
+};
+
 /// The status code that stands for "the client left before its answer"; never sent.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -121,6 +171,8 @@ impl Metrics {
         page.counter(SAVE_CONFLICTS, &[], figures.conflicts as f64);
         page.counter(EVICTIONS, &[], figures.evictions as f64);
         page.counter(POISONED, &[], figures.poisoned as f64);
+        page.counter(UNRECORDED, &[], self.unrecorded.load(Ordering::Relaxed) as f64);
+        durability(&mut page, figures);
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for ((operation, status), count) in answered {
             let labels = [("operation", operation.name()), ("status", &*status.to_string())];
@@ -129,6 +181,23 @@ impl Metrics {
         page.recorders(&self.recorders.snapshot());
         page
     }
+}
+
+fn durability(page: &mut Exposition, figures: &Figures) {
+    let log = &figures.log;
+    page.gauge(names::SYSTEMS_DIRTY, &[], figures.dirty as f64);
+    page.gauge(DIRTY_AGE, &[], figures.dirty_age_ms as f64 / 1e3);
+    page.gauge(SNAPSHOT_LAG, &[], figures.lag_events as f64);
+    page.counter(GATE_TIMEOUTS, &[], figures.gate_timeouts as f64);
+    page.counter(PRESSED, &[], figures.pressed as f64);
+    page.gauge(LOG_APPENDED, &[], log.appended_lsn as f64);
+    page.gauge(LOG_DURABLE, &[], log.durable_lsn as f64);
+    page.gauge(LOG_QUEUED, &[], log.queued_bytes as f64);
+    page.gauge(LOG_KEPT, &[], log.kept_bytes as f64);
+    page.gauge(LOG_SEGMENTS, &[], log.segments as f64);
+    page.counter(LOG_ARCHIVED, &[], log.archived as f64);
+    page.counter(LOG_TRIMMED, &[], log.trimmed as f64);
+    page.gauge(LOG_STOPPED, &[], f64::from(u8::from(log.closed)));
 }
 
 /// One more of something, until dropped.

@@ -35,7 +35,8 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) engine: Option<String>,
 
-    /// What a 200 promises: memory (D0); os, disk and postgres come with the durable log [default: memory]
+    /// What a 200 promises: disk survives the machine (D2), os the killed process (D1), memory nothing (D0)
+    /// [default: disk; the engines blob and cache have a promise of their own]
     #[arg(long)]
     pub(crate) durability: Option<String>,
 

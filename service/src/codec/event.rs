@@ -355,7 +355,7 @@ impl Keys {
 
 impl Started {
     fn picked_with(&self) -> Result<f64, CodecError> {
-        needed(self.probability_exact.or(self.probability.map(f64::from)))
+        needed(self.probability_exact.or_else(|| self.probability.map(f64::from)))
     }
 
     fn pick(&self) -> Result<Pick, CodecError> {

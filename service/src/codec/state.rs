@@ -286,7 +286,7 @@ fn planes(numbers: &[f64]) -> Vec<u8> {
 fn numbers(planes: &[u8]) -> Result<impl Iterator<Item = f64>, CodecError> {
     let len = planes.len() / 8;
     let number = move |at: usize| f64::from_le_bytes(std::array::from_fn(|plane| planes[plane * len + at]));
-    if planes.len() % 8 == 0 { Ok((0..len).map(number)) } else { Err(COLUMNS) }
+    if planes.len().is_multiple_of(8) { Ok((0..len).map(number)) } else { Err(COLUMNS) }
 }
 
 /// Reads a state back.

@@ -23,7 +23,7 @@ use super::figures::LogFigures;
 use super::keeper::Keeper;
 use super::pressure::Lanes;
 use super::shard::{Answered, Ask, Message, Outgoing, Request, Shard, Sight, World, batch};
-use super::storage::{Documents, Storage};
+use super::storage::Storage;
 use super::{
     Access, Answer, BoxFuture, Engine, EngineError, EngineOptions, Executed, Figures, Gate, Level, Question,
     UnrecordedStart,
@@ -34,6 +34,8 @@ use crate::system::{Command, NewSystem, RolloutReply, SystemId, found, view};
 
 /// Loads, and saves, that run at once over all shards.
 const STORE_CALLS_MAX: usize = 32;
+/// Systems that hold the log back and wait to be told to their shards.
+const LAGGARDS_MAX: usize = 256;
 /// The epoch of a new system.
 const FIRST_EPOCH: u64 = 1;
 
@@ -84,7 +86,12 @@ impl ActorEngine {
     pub(super) fn new(options: &EngineOptions, keeper: Keeper, log: Arc<dyn EventLog>) -> Self {
         let logged = log.level() > Level::Memory;
         let (counters, stores) = (Arc::clone(&keeper.counters), keeper.stores.clone());
-        let storage = Storage::Documents(Documents { keeper });
+        let (laggards, lagging) = mpsc::channel(LAGGARDS_MAX);
+        let storage = if logged {
+            Storage::logged(keeper, &log, options.actor.format, laggards)
+        } else {
+            Storage::Documents(keeper)
+        };
         let world = Arc::new(World {
             storage,
             counters,
@@ -96,16 +103,15 @@ impl ActorEngine {
             loads: Semaphore::new(STORE_CALLS_MAX),
             saves: Semaphore::new(STORE_CALLS_MAX),
         });
-        let shards = (0..options.actor.shards.max(1)).map(|_| Mailbox::spawn(&world)).collect();
+        let shards: Vec<_> = (0..options.actor.shards.max(1)).map(|_| Mailbox::spawn(&world)).collect();
+        let ways = shards.iter().map(|shard| shard.sender.downgrade()).collect();
+        tokio::spawn(forward(lagging, ways));
         let shutdown_deadline = options.shutdown_deadline;
         Self { shards, world, stores, draining: AtomicBool::new(false), shutdown_deadline }
     }
 
-    /// Ids are random, so that their low bits spread systems evenly.
     fn shard(&self, system: SystemId) -> &Mailbox {
-        let (high, low) = system.as_u64_pair();
-        let hash = (high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        &self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()]
+        &self.shards[shard_of(system, self.shards.len())]
     }
 
     async fn ask(
@@ -196,6 +202,24 @@ impl ActorEngine {
             );
         }
         Ok(())
+    }
+}
+
+/// Ids are random, so that their low bits spread systems evenly.
+fn shard_of(system: SystemId, shards: usize) -> usize {
+    let (high, low) = system.as_u64_pair();
+    let hash = (high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    usize::try_from(hash).unwrap_or(0) % shards
+}
+
+/// Tells shards which of their systems hold the log back, until the archiver has ended. Whom a full mailbox keeps out is
+/// named again.
+async fn forward(mut lagging: mpsc::Receiver<SystemId>, shards: Vec<mpsc::WeakSender<Message>>) {
+    while let Some(system) = lagging.recv().await {
+        let Some(shard) = shards[shard_of(system, shards.len())].upgrade() else { return };
+        if shard.try_send(Message::Snapshot(system)).is_err() {
+            tracing::debug!("a system that holds the log back will be saved later");
+        }
     }
 }
 

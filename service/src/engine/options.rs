@@ -99,7 +99,7 @@ pub struct ActorOptions {
     pub format: Format,
     /// Shards. Default: 8 for each core.
     pub shards: usize,
-    /// Requests waiting for one shard, beyond which they are refused. Default: 1,024.
+    /// Requests waiting for one shard, beyond which they are refused. Default: 4,096.
     pub mailbox_max: usize,
     /// Systems in memory, over all shards; for a moment up to twice as many, while evicted ones are being saved.
     /// Default: 1,024.
@@ -129,7 +129,7 @@ impl Default for ActorOptions {
         Self {
             shards: 8 * cores,
             format: Format::Binary,
-            mailbox_max: 1_024,
+            mailbox_max: 4_096,
             systems_max: 1_024,
             save_events_max: 500,
             tail_ratio: 2,

@@ -59,10 +59,11 @@ impl Queued {
     }
 
     fn settle(&mut self, durable: Lsn) {
-        if self.younger.0 <= durable {
-            *self = Self::default();
-        } else if self.older.0 <= durable {
+        if self.older.0 <= durable {
             self.older = std::mem::take(&mut self.younger);
+        }
+        if self.older.0 <= durable {
+            self.older = Default::default();
         }
     }
 }

@@ -1,21 +1,33 @@
 //! Where a system rests between two stays in memory, and how it comes back.
 //!
-//! Two ways: the folded state as a snapshot, its history in the log ([`crate::snapshot`], [`crate::recovery`],
-//! [`crate::history`]); or the whole document, history inside ([`super::document`]), where the log keeps nothing and to be
-//! measured against. Either way a state is what was stored, and the tail of the log on top.
+//! With a log that keeps its events (levels `os` and `disk`) a system is what was stored and the log's tail on top
+//! ([`crate::recovery`]). What is stored is the folded state ([`crate::snapshot`]), its history staying in the log
+//! ([`crate::history`]); or, to be measured against, the whole document, history inside ([`super::document`]).
+//!
+//! At the level `memory` it is the document alone: the log there keeps nothing.
+
+use std::sync::Arc;
 
 use mipro_telemetry::Ledger;
+use tokio::sync::mpsc;
 
-use super::document::{Document, History};
-use super::keeper::{Attempt, Keeper, SaveError};
-use super::{Access, EngineError};
+use super::document::{self, Document};
+use super::keeper::{self, Keeper, SaveError};
+use super::{Access, EngineError, Format};
+use crate::history::History;
+use crate::log::{EventLog, segment};
+use crate::offload::Offload;
+use crate::recovery::{Recovered, Recovery};
+use crate::snapshot::archive::{Archive, ArchiveFigures, ArchiveOptions, Archiver, ArchiverHandle};
+use crate::snapshot::{self, SnapshotWriter};
 use crate::system::{Recorded, State, SystemId};
 
 /// A system as it comes into memory.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) state: State,
-    pub(super) history: Option<History>,
+    /// Where whole documents are stored.
+    pub(super) history: Option<document::History>,
     /// The epoch to write under.
     pub(super) epoch: u64,
     /// Size of what is stored; 0 where it isn't known.
@@ -30,39 +42,111 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) struct Capture {
     pub(super) state: State,
-    pub(super) history: Option<History>,
+    pub(super) history: Option<document::History>,
     pub(super) epoch: u64,
 }
 
 /// What was stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Saved {
+    /// Its size; 0 where it isn't known.
     pub(super) bytes: u64,
 }
 
 /// What a system's saves leave for the next one of them.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
-    document: Attempt,
+    document: keeper::Attempt,
+    snapshot: snapshot::Attempt,
 }
 
-/// One of the two ways.
+/// How systems are stored.
 #[derive(Debug)]
 pub(super) enum Storage {
-    Documents(Documents),
+    /// Whole documents, and nothing besides.
+    Documents(Keeper),
+    /// Beside a log that keeps its events.
+    Logged(Box<Logged>),
+}
+
+/// What stands beside a log that keeps its events.
+#[derive(Debug)]
+pub(super) struct Logged {
+    form: Form,
+    recovery: Recovery,
+    history: History,
+    archiver: Option<ArchiverHandle>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Snapshots(SnapshotWriter),
+    Documents(Keeper),
 }
 
 impl Storage {
+    /// Beside a log that keeps its events. Its sealed segments are archived from now on; `laggards` are told which systems
+    /// hold the log back.
+    pub(super) fn logged(
+        keeper: Keeper,
+        log: &Arc<dyn EventLog>,
+        format: Format,
+        laggards: mpsc::Sender<SystemId>,
+    ) -> Self {
+        let (stores, offload) = (keeper.stores.clone(), Offload::Pool);
+        let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, offload));
+        let recovery =
+            Recovery::new(stores.clone(), Arc::clone(log), offload).with_archive(Arc::clone(&archive));
+        let history = History::new(stores.clone(), Arc::clone(log), offload).with_archive(archive);
+        let mut options = ArchiveOptions::new(segment::visit_bytes);
+        // The log seals by itself, by size and by age.
+        options.seal_every = std::time::Duration::ZERO;
+        let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), options, laggards);
+        let (form, recovery) = match format {
+            Format::Document => (Form::Documents(keeper), recovery.keeping_history()),
+            Format::Binary => {
+                let (recorders, counters) = (keeper.recorders.clone(), Arc::clone(&keeper.counters));
+                let writer = SnapshotWriter::new(stores, recorders, counters, offload).deleting(true);
+                (Form::Snapshots(writer), recovery)
+            }
+        };
+        Self::Logged(Box::new(Logged { form, recovery, history, archiver }))
+    }
+
     pub(super) async fn load(&self, system: SystemId, ledger: &Ledger) -> Result<Loaded, EngineError> {
         match self {
-            Self::Documents(documents) => documents.load(system, ledger).await,
+            Self::Documents(keeper) => {
+                let document = keeper.load(system, Access::Capability, ledger).await?;
+                let epoch = document.epoch + 1;
+                Ok(Loaded::clean(Document { epoch, ..document }))
+            }
+            Self::Logged(logged) => logged.load(system, ledger).await,
+        }
+    }
+
+    fn form(&self) -> FormOf<'_> {
+        match self {
+            Self::Documents(keeper) => FormOf::Documents(keeper),
+            Self::Logged(logged) => match &logged.form {
+                Form::Documents(keeper) => FormOf::Documents(keeper),
+                Form::Snapshots(writer) => FormOf::Snapshots(writer),
+            },
         }
     }
 
     /// Stores a system behind the answers.
     pub(super) async fn save(&self, capture: Capture, memo: &mut Memo) -> Result<Saved, SaveError> {
-        match self {
-            Self::Documents(documents) => documents.save(capture, memo).await,
+        let Capture { state, history, epoch } = capture;
+        match self.form() {
+            FormOf::Documents(keeper) => {
+                let document = Document { state, history: history.unwrap_or_default(), epoch };
+                keeper.save_behind(document, &mut memo.document).await?;
+                Ok(Saved { bytes: 0 })
+            }
+            FormOf::Snapshots(writer) => {
+                let written = writer.write(state, epoch, &mut memo.snapshot).await?;
+                Ok(Saved { bytes: written.bytes })
+            }
         }
     }
 
@@ -74,8 +158,18 @@ impl Storage {
         epoch: u64,
         ledger: &Ledger,
     ) -> Result<Loaded, SaveError> {
-        match self {
-            Self::Documents(documents) => documents.found(state, events, epoch, ledger).await,
+        match self.form() {
+            FormOf::Documents(keeper) => {
+                let document = Document { state, history: events.into(), epoch };
+                keeper.save_through(&document, ledger).await?;
+                Ok(Loaded::clean(document))
+            }
+            FormOf::Snapshots(writer) => {
+                let (written, attempt) = writer.found(state.clone(), epoch, ledger).await?;
+                let memo = Memo { snapshot: attempt, ..Memo::default() };
+                let saved_bytes = written.bytes;
+                Ok(Loaded { state, history: None, epoch, saved_bytes, tail_events: 0, tail_bytes: 0, memo })
+            }
         }
     }
 
@@ -86,67 +180,50 @@ impl Storage {
         since_seq: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, EngineError> {
-        let _ = (system, since_seq, limit);
         match self {
-            Self::Documents(_) => Err(EngineError::Internal { what: "a document without its history" }),
+            Self::Documents(_) => Err(EngineError::Internal { what: "a document has lost its history" }),
+            Self::Logged(logged) => logged.history.events(system, since_seq, limit).await,
         }
     }
 
-    pub(super) fn archive(&self) -> Archived {
+    /// What has become of the log's sealed segments.
+    pub(super) fn archive(&self) -> ArchiveFigures {
         match self {
-            Self::Documents(_) => Archived::default(),
+            Self::Documents(_) => ArchiveFigures::default(),
+            Self::Logged(logged) => {
+                logged.archiver.as_ref().map_or_else(ArchiveFigures::default, ArchiverHandle::figures)
+            }
         }
     }
 }
 
-/// What has become of the log's sealed segments.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Archived {
-    pub(super) archived: u64,
-    pub(super) trimmed: u64,
+/// How a storage writes.
+enum FormOf<'a> {
+    Documents(&'a Keeper),
+    Snapshots(&'a SnapshotWriter),
 }
 
-/// Whole documents.
-#[derive(Debug)]
-pub(super) struct Documents {
-    pub(super) keeper: Keeper,
-}
-
-impl Documents {
+impl Logged {
     async fn load(&self, system: SystemId, ledger: &Ledger) -> Result<Loaded, EngineError> {
-        let document = self.keeper.load(system, Access::Capability, ledger).await?;
+        let recovered = self.recovery.recover(system, Access::Capability, ledger).await?;
+        let memo = Memo { snapshot: snapshot::Attempt::after(&recovered), ..Memo::default() };
+        let Recovered { state, mut history, epoch, snapshot_bytes, tail_events, tail_bytes, .. } = recovered;
+        if matches!(self.form, Form::Documents(_)) && history.is_none() {
+            // It was stored as a snapshot: from now on it carries its history again.
+            let events = self.history.events(system, 0, usize::MAX).await?;
+            history = Some(
+                events.into_iter().take_while(|event| event.seq <= state.version).collect::<Vec<_>>().into(),
+            );
+        }
+        Ok(Loaded { state, history, epoch, saved_bytes: snapshot_bytes, tail_events, tail_bytes, memo })
+    }
+}
+
+impl Loaded {
+    /// A document with nothing beyond it.
+    fn clean(document: Document) -> Self {
         let Document { state, history, epoch } = document;
         let memo = Memo::default();
-        let history = Some(history);
-        Ok(Loaded { state, history, epoch: epoch + 1, saved_bytes: 0, tail_events: 0, tail_bytes: 0, memo })
-    }
-
-    async fn save(&self, capture: Capture, memo: &mut Memo) -> Result<Saved, SaveError> {
-        let Capture { state, history, epoch } = capture;
-        let document = Document { state, history: history.unwrap_or_default(), epoch };
-        self.keeper.save_behind(document, &mut memo.document).await?;
-        Ok(Saved { bytes: 0 })
-    }
-
-    async fn found(
-        &self,
-        state: State,
-        events: Vec<Recorded>,
-        epoch: u64,
-        ledger: &Ledger,
-    ) -> Result<Loaded, SaveError> {
-        let document = Document { state, history: events.into(), epoch };
-        self.keeper.save_through(&document, ledger).await?;
-        let Document { state, history, epoch } = document;
-        let memo = Memo::default();
-        Ok(Loaded {
-            state,
-            history: Some(history),
-            epoch,
-            saved_bytes: 0,
-            tail_events: 0,
-            tail_bytes: 0,
-            memo,
-        })
+        Self { state, history: Some(history), epoch, saved_bytes: 0, tail_events: 0, tail_bytes: 0, memo }
     }
 }

@@ -241,10 +241,8 @@ pub fn unpack(bytes: &[u8], expected: &Expected) -> Result<Unpacked, FormatError
     if foreign {
         return Err(FormatError::Another("its length or its checksum is not the pointer's"));
     }
-    let raw_bytes = usize::try_from(header.raw_bytes).map_err(|_| FormatError::Damaged("its length"))?;
-    let raw = zstd::bulk::decompress(frame, raw_bytes);
-    let raw = raw.map_err(|_| FormatError::Damaged("its content can't be decompressed"))?;
-    if raw.len() != raw_bytes || blake3::hash(&raw) != *hash {
+    let raw = decompress(frame, header.raw_bytes)?;
+    if blake3::hash(&raw) != *hash {
         return Err(FormatError::Damaged("its content's checksum is wrong"));
     }
     let state = state::decode(&raw)?;
@@ -255,6 +253,16 @@ pub fn unpack(bytes: &[u8], expected: &Expected) -> Result<Unpacked, FormatError
         return Err(FormatError::Another("it is another system's"));
     }
     Ok(Unpacked { state, epoch: header.epoch, seq: header.seq })
+}
+
+/// The frame's content, of exactly that length. Memory is taken once header and frame agree on it.
+fn decompress(frame: &[u8], raw_bytes: u64) -> Result<Vec<u8>, FormatError> {
+    const WRONG: FormatError = FormatError::Damaged("its content can't be decompressed");
+    if zstd::zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(raw_bytes) {
+        return Err(WRONG);
+    }
+    let raw = zstd::bulk::decompress(frame, usize::try_from(raw_bytes).map_err(|_| WRONG)?);
+    raw.ok().filter(|raw| raw.len() as u64 == raw_bytes).ok_or(WRONG)
 }
 
 /// Header, frame and hash of an object whose header and frame are whole.

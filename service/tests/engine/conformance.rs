@@ -29,8 +29,8 @@ async fn script(engine: &dyn mipro_service::engine::Engine, system: uuid::Uuid) 
 async fn same_commands_same_state(rigs: &[Rig]) {
     for rig in rigs {
         let mut seen: Option<(Value, Value)> = None;
-        for (name, options) in all_engines() {
-            let engine = rig.engine(&options);
+        for (name, options, level) in all_ways() {
+            let engine = rig.engine_at(&options, level);
             let new = new_system();
             create(&*engine, &new).await;
             script(&*engine, new.system_id).await;
@@ -53,9 +53,9 @@ async fn same_commands_same_state(rigs: &[Rig]) {
 
 async fn clean_stop_keeps_everything(rigs: &[Rig]) {
     for rig in rigs {
-        for (name, options) in all_engines() {
+        for (name, options, level) in all_ways() {
             let new = new_system();
-            let engine = rig.engine(&options);
+            let engine = rig.engine_at(&options, level);
             create(&*engine, &new).await;
             script(&*engine, new.system_id).await;
             let before = state(&*engine, new.system_id).await;
@@ -70,7 +70,7 @@ async fn clean_stop_keeps_everything(rigs: &[Rig]) {
                 assert_eq!(late, EngineError::Draining, "{name}");
             }
             drop(engine);
-            let engine = rig.engine(&options);
+            let engine = rig.engine_at(&options, level);
             assert_eq!(state(&*engine, new.system_id).await, before, "{name}");
             run(&*engine, new.system_id, report("after", 1.0)).await.unwrap();
             assert_eq!(rewards(&*engine, new.system_id).await, 21, "{name}");
@@ -103,12 +103,12 @@ async fn over_postgres_pooled_or_not_it_is_the_same() {
 #[tokio::test]
 async fn a_new_system_survives_a_crash_on_every_engine() {
     let rig = Rig::sqlite().await;
-    for (name, options) in all_engines() {
+    for (name, options, level) in all_ways() {
         let new = new_system();
-        let engine = rig.engine(&options);
+        let engine = rig.engine_at(&options, level);
         create(&*engine, &new).await;
         drop(engine);
-        let engine = rig.engine(&options);
+        let engine = rig.engine_at(&options, level);
         let summary = ask(&*engine, new.system_id, Question::Summary).await.unwrap();
         assert_eq!(summary["status"], "active", "{name}");
     }
@@ -117,14 +117,14 @@ async fn a_new_system_survives_a_crash_on_every_engine() {
 #[tokio::test]
 async fn an_id_can_be_used_once() {
     let rig = Rig::sqlite().await;
-    for (name, options) in all_engines() {
+    for (name, options, level) in all_ways() {
         let new = new_system();
-        let engine = rig.engine(&options);
+        let engine = rig.engine_at(&options, level);
         create(&*engine, &new).await;
         run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();
         let ledger = Ledger::start(Operation::CreateJob);
         engine.shutdown().await.unwrap();
-        let engine = rig.engine(&options);
+        let engine = rig.engine_at(&options, level);
         let again = engine.create(new.clone(), &ledger).await.unwrap_err();
         assert_eq!(again, EngineError::AlreadyExists, "{name}");
         assert_eq!(rewards(&*engine, new.system_id).await, 1, "{name}: and nothing was overwritten");
@@ -134,12 +134,12 @@ async fn an_id_can_be_used_once() {
 #[tokio::test]
 async fn a_foreign_org_sees_nothing_whether_the_system_is_in_memory_or_not() {
     let rig = Rig::sqlite().await;
-    for (name, options) in all_engines() {
-        let engine = rig.engine(&options);
+    for (name, options, level) in all_ways() {
+        let engine = rig.engine_at(&options, level);
         let new = new_system();
         create(&*engine, &new).await;
         for round in ["in memory", "not in memory"] {
-            let engine = if round == "in memory" { engine.clone() } else { rig.engine(&options) };
+            let engine = if round == "in memory" { engine.clone() } else { rig.engine_at(&options, level) };
             let ledger = Ledger::start(Operation::Unknown);
             let access = Access::Org(STRANGER);
             let run = engine.execute(new.system_id, access, report("x", 1.0), &ledger).await.unwrap_err();
@@ -157,8 +157,8 @@ async fn a_foreign_org_sees_nothing_whether_the_system_is_in_memory_or_not() {
 #[tokio::test]
 async fn events_come_in_pages() {
     let rig = Rig::sqlite().await;
-    for (name, options) in all_engines() {
-        let engine = rig.engine(&options);
+    for (name, options, level) in all_ways() {
+        let engine = rig.engine_at(&options, level);
         let new = new_system();
         create(&*engine, &new).await;
         for i in 0..200 {
@@ -183,8 +183,8 @@ async fn events_come_in_pages() {
 #[tokio::test]
 async fn readiness_says_what_is_down() {
     let rig = Rig::sqlite().await;
-    for (name, options) in all_engines() {
-        let engine = rig.engine(&options);
+    for (name, options, level) in all_ways() {
+        let engine = rig.engine_at(&options, level);
         engine.ready().await.unwrap();
         rig.objects.set_down(true);
         let down = engine.ready().await.unwrap_err();
@@ -219,11 +219,11 @@ async fn a_damaged_object_is_named_by_its_hash_and_never_by_its_key() {
             }
         };
         let good = rig.stores().blobs.get(&key, &ledger).await.unwrap();
-        let newer = String::from_utf8(good.to_vec()).unwrap().replacen("\"schema\":1", "\"schema\":2", 1);
+        let newer = String::from_utf8(good.to_vec()).unwrap().replacen("\"schema\":2", "\"schema\":3", 1);
         let cut = good[..good.len() / 2].to_vec();
         let other = json!({ "schema": 1 }).to_string().into_bytes();
         for (bytes, says) in
-            [(cut, "no valid document"), (newer.into_bytes(), "schema 2"), (other, "no valid document")]
+            [(cut, "no valid document"), (newer.into_bytes(), "schema 3"), (other, "no valid document")]
         {
             put(bytes).await;
             let error = run(&*rig.engine(&options), new.system_id, report("x", 1.0)).await.unwrap_err();

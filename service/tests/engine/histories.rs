@@ -93,7 +93,7 @@ async fn what_was_decided_after_a_takeover_is_no_history() {
     // A second host takes over where the snapshot is, and goes on.
     let mut zombie = world.found().await;
     zombie.resume_keeping(&world.recover(live.id()).await.unwrap());
-    zombie.epoch = 1;
+    (zombie.epoch, zombie.rollouts) = (1, 100);
     world.log = SegmentedLog::new();
     live.resume(&world.recover(live.id()).await.unwrap());
     live.work(&world.log, 2);

@@ -3,6 +3,7 @@
 
 mod archiving;
 mod conformance;
+mod durable;
 mod faults;
 mod histories;
 mod overlaps;

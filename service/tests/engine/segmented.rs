@@ -290,7 +290,7 @@ pub(crate) struct Live {
     pub(crate) attempt: Attempt,
     pub(crate) history: Vec<Recorded>,
     contexts: Contexts,
-    rollouts: u64,
+    pub(crate) rollouts: u64,
 }
 
 impl Live {

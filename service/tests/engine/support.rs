@@ -10,9 +10,12 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{
-    self, Access, Engine, EngineError, EngineKind, EngineOptions, Executed, Question, Save,
+    self, Access, Engine, EngineError, EngineKind, EngineOptions, Executed, Format, Question, Save,
 };
-use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
+use mipro_service::log::disk::RealDisk;
+use mipro_service::log::{
+    AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError, SegmentLog, SegmentOptions,
+};
 use mipro_service::store::{
     self, Blobs, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
 };
@@ -206,6 +209,8 @@ pub(crate) struct Rig {
     pub(crate) objects: Arc<FlakyObjects>,
     pub(crate) table: Arc<FlakyTable>,
     pub(crate) recorders: Recorders,
+    logs: tempfile::TempDir,
+    opened: Mutex<Vec<Arc<SegmentLog>>>,
 }
 
 impl Rig {
@@ -219,7 +224,13 @@ impl Rig {
     }
 
     fn over(table: Arc<dyn SystemTable>) -> Self {
-        Self { objects: FlakyObjects::new(), table: FlakyTable::over(table), recorders: Recorders::new() }
+        Self {
+            objects: FlakyObjects::new(),
+            table: FlakyTable::over(table),
+            recorders: Recorders::new(),
+            logs: tempfile::tempdir().unwrap(),
+            opened: Mutex::default(),
+        }
     }
 
     pub(crate) fn stores(&self) -> Stores {
@@ -229,6 +240,22 @@ impl Rig {
 
     pub(crate) fn engine(&self, options: &EngineOptions) -> Arc<dyn Engine> {
         engine::build(options, self.stores(), self.recorders.clone())
+    }
+
+    /// An engine whose promise is `level`; at `os` and `disk` over this rig's log of files, which outlives the engines.
+    pub(crate) fn engine_at(&self, options: &EngineOptions, level: Level) -> Arc<dyn Engine> {
+        if level == Level::Memory {
+            return self.engine(options);
+        }
+        let mut opened = self.opened.lock().unwrap();
+        let log = opened.iter().find(|log| log.level() == level).cloned().unwrap_or_else(|| {
+            let at = SegmentOptions::at(self.logs.path().join(level.name()));
+            let at = SegmentOptions { level, segment_bytes: 1 << 20, ..at };
+            let (log, _) = SegmentLog::open(at, Arc::new(RealDisk)).unwrap();
+            opened.push(Arc::clone(&log));
+            log
+        });
+        engine::build_with_log(options, self.stores(), self.recorders.clone(), log)
     }
 }
 
@@ -280,6 +307,18 @@ pub(crate) fn all_engines() -> Vec<(&'static str, EngineOptions)> {
         ("write-back", write_back()),
         ("actor", options(EngineKind::Actor)),
     ]
+}
+
+/// [`all_engines`], and the actor over a log of files.
+pub(crate) fn all_ways() -> Vec<(&'static str, EngineOptions, Level)> {
+    let mut ways: Vec<_> =
+        all_engines().into_iter().map(|(name, options)| (name, options, Level::Memory)).collect();
+    let mut documents = options(EngineKind::Actor);
+    documents.actor.format = Format::Document;
+    ways.push(("actor at os", options(EngineKind::Actor), Level::Os));
+    ways.push(("actor at disk", options(EngineKind::Actor), Level::Disk));
+    ways.push(("actor at disk, documents", documents, Level::Disk));
+    ways
 }
 
 pub(crate) fn options(kind: EngineKind) -> EngineOptions {

@@ -60,14 +60,16 @@ impl Running {
 async fn what_was_acknowledged_is_there_after_a_clean_stop() {
     let llm = crate::proxy::llm().await;
     let upstream = format!("{}/v1", llm.uri());
-    for (engine, save, durability) in [
-        ("actor", "back", "memory"),
-        ("cache", "back", "memory"),
-        ("cache", "through", "stored"),
-        ("blob", "back", "stored"),
+    for (engine, save, asked, durability) in [
+        ("actor", "back", "", "disk"),
+        ("actor", "back", "os", "os"),
+        ("actor", "back", "memory", "memory"),
+        ("cache", "back", "", "memory"),
+        ("cache", "through", "", "stored"),
+        ("blob", "back", "", "stored"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let environment = [("MIPRO_ENGINE", engine), ("MIPRO_CACHE_SAVE", save)];
+        let environment = [("MIPRO_ENGINE", engine), ("MIPRO_CACHE_SAVE", save), ("MIPRO_DURABILITY", asked)];
         let first = Running::start(dir.path(), &upstream, &environment).await;
         let made = first.post("/api/prompt-learning/online/jobs", &job()).await;
         let proxy = made["metadata"]["mipro_proxy_url"].as_str().unwrap();
@@ -126,9 +128,11 @@ async fn checking_a_configuration_opens_nothing() {
     };
     let options = Options::load_with(&flags, &Default::default()).unwrap();
     let lines = app::check(&options).unwrap().join("\n");
+    let lines = lines.replace(&dir.path().display().to_string(), "…");
     insta::assert_snapshot!(lines, @r"
     listen      127.0.0.1:8090
     engine      actor
+    durability  disk, the log in …/not-made/log
     database    postgres
     blobs       file
     upstream    each job's provider

@@ -105,6 +105,15 @@ fn the_golden_document_of_schema_1_is_read_by_this_build() {
     assert_eq!(document.history.after(version, 1)[0].seq, version + 1);
 }
 
+/// What schema 1 had in ids and microseconds, schema 2 has in keys and seconds; both mean what their history means.
+#[test]
+fn the_golden_document_of_schema_2_is_read_by_this_build() {
+    let old = decode(&std::fs::read(GOLDEN).unwrap()).unwrap();
+    let golden = crate::codec::tests::golden("document-v2.json", &old.encode().unwrap());
+    assert!(golden.starts_with(br#"{"schema":2,"#));
+    assert_eq!(decode(&golden).unwrap(), old);
+}
+
 #[test]
 fn a_history_is_paged_across_its_chunks_and_shares_them_with_its_clones() {
     let event = |seq| Recorded {

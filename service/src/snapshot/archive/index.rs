@@ -44,6 +44,9 @@ pub struct Run {
     pub last_seq: u64,
 }
 
+/// What a segment holds: (system, epoch) → (first seq, last seq).
+pub type Runs = BTreeMap<(Uuid, u64), (u64, u64)>;
+
 /// What an index says of its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
@@ -132,7 +135,7 @@ impl Index {
 
 /// Makes an index object. The same runs make the same bytes.
 #[must_use]
-pub fn encode(about: &About, runs: &BTreeMap<(Uuid, u64), (u64, u64)>) -> Bytes {
+pub fn encode(about: &About, runs: &Runs) -> Bytes {
     let mut bytes = Vec::with_capacity(HEAD + runs.len() * RUN + SUM);
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
@@ -158,11 +161,11 @@ pub fn encode(about: &About, runs: &BTreeMap<(Uuid, u64), (u64, u64)>) -> Bytes 
 ///
 /// # Errors
 /// The segment is damaged.
-pub fn survey(bytes: &[u8], visit: VisitBytes) -> Result<BTreeMap<(Uuid, u64), (u64, u64)>, ReadError> {
-    let mut runs = BTreeMap::new();
+pub fn survey(bytes: &[u8], visit: VisitBytes) -> Result<Runs, ReadError> {
+    let mut runs = Runs::new();
     visit(bytes, None, 0, &mut |entry| {
         let batch = entry.batch;
-        let run = runs.entry((batch.system, batch.epoch)).or_insert((batch.first_seq, batch.last_seq()));
+        let run = runs.entry((batch.system, batch.epoch)).or_insert((batch.first_seq, 0));
         *run = (run.0.min(batch.first_seq), run.1.max(batch.last_seq()));
         ControlFlow::Continue(())
     })?;

@@ -162,7 +162,7 @@ pub struct ArchiveFigures {
     pub pinned_oldest: u64,
     /// Systems found to pin it in the last turn; at most about a thousand are looked for.
     pub laggards: u64,
-    /// Snapshots that a row names and that are not there as it says. They pin what they should cover.
+    /// How often a snapshot that a row names was found not to be there as it says. It pins what it should cover.
     pub missing: u64,
 }
 

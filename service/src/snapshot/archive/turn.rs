@@ -11,7 +11,7 @@ use mipro_telemetry::{Ledger, Operation, Stage};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::index::{self, About, Index};
+use super::index::{self, About, Index, Runs};
 use super::{ArchiveError, ArchiveOptions, Counts, index_key, segment_key};
 use crate::crash;
 use crate::log::{EventLog, Sealed, Segments, Span};
@@ -49,7 +49,7 @@ pub struct Archiver {
 /// A segment, ready to be put.
 struct Ready {
     raw: Vec<u8>,
-    runs: BTreeMap<(Uuid, u64), (u64, u64)>,
+    runs: Runs,
     stored: Bytes,
 }
 

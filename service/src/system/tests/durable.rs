@@ -76,7 +76,7 @@ proptest! {
             history.extend(events);
         }
         prop_assert_eq!(&history, &rig.history);
-        prop_assert_eq!(codec::state::encode(&decoded), bytes.clone(), "decoding and applying");
+        prop_assert_eq!(&codec::state::encode(&decoded), &bytes, "decoding and applying");
 
         // In one go, with a snapshot in between.
         let mut replayed = start;
@@ -86,7 +86,7 @@ proptest! {
         let mut restored = unpack(&packed.bytes, &expected(&rig.state)).unwrap().state;
         prop_assert_eq!(&restored, &replayed);
         replay(&mut replayed, tail);
-        prop_assert_eq!(codec::state::encode(&replayed), bytes.clone(), "replaying");
+        prop_assert_eq!(&codec::state::encode(&replayed), &bytes, "replaying");
         replay(&mut restored, tail);
         prop_assert_eq!(codec::state::encode(&restored), bytes, "replaying upon a snapshot");
         prop_assert_eq!(pack(&restored, 3).unwrap(), pack(&rig.state, 3).unwrap());
