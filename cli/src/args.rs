@@ -4,11 +4,16 @@ mod bench;
 mod containers;
 mod load;
 mod roles;
+mod state;
 
 pub(crate) use bench::{BenchArgs, ReportArgs};
 pub(crate) use load::LoadArgs;
 pub(crate) use roles::{
     LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs,
+};
+pub(crate) use state::{
+    ExportArgs, ImportArgs, ListArgs, NewId, RepairArgs, ShowStateArgs, StateArgs, StateCommand, StoreArgs,
+    VerifyArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -36,6 +41,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Render a run again
     Report(ReportArgs),
+    /// Inspect, verify, export, import and repair what is stored
+    State(StateArgs),
     /// Parts of the testbed, started by `bench`
     #[command(hide = true)]
     Testbed {

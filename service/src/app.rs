@@ -172,7 +172,7 @@ async fn listen(address: &str) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_owned(), source })
 }
 
-async fn open_stores(options: &Options) -> Result<Stores, Error> {
+pub(crate) async fn open_stores(options: &Options) -> Result<Stores, Error> {
     let blobs = Blobs::open(&store::BlobOptions {
         url: options.blobs.url.expose().to_owned(),
         keep_alive: options.blobs.keep_alive,

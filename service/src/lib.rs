@@ -15,6 +15,7 @@
 //! 7. [`http`]: the routes of the wire contract; thin handlers and one shape for every error.
 //! 8. [`config`], [`auth`], [`metrics`], [`clock`], [`offload`]: what the routes stand on.
 //! 9. [`app`]: the wiring of it all, from listener to drain.
+//! 10. [`inspect`]: what `mipro state` stands on: what is stored, read, checked, carried and repaired without a service.
 
 pub mod app;
 pub mod auth;
@@ -26,6 +27,7 @@ pub mod durability;
 pub mod engine;
 pub mod history;
 pub mod http;
+pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod offload;

@@ -36,7 +36,9 @@ fn bad_values_are_named_with_what_is_allowed() {
 
 #[test]
 fn every_command_shows_examples() {
-    for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
+    for command in commands.flat_map(|command| std::iter::once(command).chain(command.get_subcommands())) {
         let help = command.clone().render_long_help().to_string();
         assert!(help.contains("Examples:"), "`mipro {} --help` shows no example", command.get_name());
     }

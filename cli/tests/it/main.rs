@@ -23,6 +23,7 @@ mod passing;
 mod proxy;
 mod secrets;
 mod state;
+mod state_tool;
 mod status;
 mod stores;
 mod task_app;

@@ -144,6 +144,17 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
         Ok(rows)
     }
 
+    /// The first `limit` rows after the system `after`, in the order of ids: for those who look at all, a page at a time.
+    async fn list(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+        ledger: &Ledger,
+    ) -> Result<Vec<SystemRow>, StoreError> {
+        let _ = (after, limit, ledger);
+        Err(StoreError::Config("this table can't be listed".to_owned()))
+    }
+
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

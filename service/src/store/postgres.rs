@@ -41,6 +41,10 @@ const SELECT: &str = "SELECT to_jsonb(t) AS payload \
 const SELECT_MANY: &str = "SELECT COALESCE(jsonb_agg(to_jsonb(t)), '[]'::jsonb) AS payload \
     FROM (SELECT * FROM systems WHERE system_id = ANY($1::uuid[])) t";
 
+/// A page of them, by id.
+const SELECT_PAGE: &str = "SELECT COALESCE(jsonb_agg(to_jsonb(t) ORDER BY t.system_id), '[]'::jsonb) AS payload \
+    FROM (SELECT * FROM systems WHERE $1::uuid IS NULL OR system_id > $1::uuid ORDER BY system_id LIMIT $2) t";
+
 const UPSERT: &str = "WITH inserted AS (
         INSERT INTO systems
             (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
@@ -254,11 +258,20 @@ impl SystemTable for PostgresTable {
 
     async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {
         let Some(row) = self.run(SELECT_MANY, &[&systems], ledger).await? else { return Ok(Vec::new()) };
-        ledger.time(Stage::DbDecode, || {
-            let Json(payloads) =
-                row.try_get::<_, Json<Vec<Payload>>>("payload").map_err(|_| not_of_this_schema())?;
-            payloads.into_iter().map(Payload::decode).collect()
-        })
+        ledger.time(Stage::DbDecode, || decode_many(&row))
+    }
+
+    async fn list(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+        ledger: &Ledger,
+    ) -> Result<Vec<SystemRow>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let Some(row) = self.run(SELECT_PAGE, &[&after, &limit], ledger).await? else {
+            return Ok(Vec::new());
+        };
+        ledger.time(Stage::DbDecode, || decode_many(&row))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -331,6 +344,11 @@ fn not_of_this_schema() -> StoreError {
 fn decode(row: &Row) -> Result<SystemRow, StoreError> {
     let Json(payload) = row.try_get::<_, Json<Payload>>("payload").map_err(|_| not_of_this_schema())?;
     payload.decode()
+}
+
+fn decode_many(row: &Row) -> Result<Vec<SystemRow>, StoreError> {
+    let Json(payloads) = row.try_get::<_, Json<Vec<Payload>>>("payload").map_err(|_| not_of_this_schema())?;
+    payloads.into_iter().map(Payload::decode).collect()
 }
 
 /// Opens connections, with or without TLS.

@@ -24,6 +24,10 @@ const SELECT: &str = "SELECT system_id, org_id, status, mode, version, state_ref
         epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum
     FROM systems WHERE system_id = ?1";
 
+const SELECT_PAGE: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at,
+        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum
+    FROM systems WHERE ?1 IS NULL OR system_id > ?1 ORDER BY system_id LIMIT ?2";
+
 const UPSERT: &str = "INSERT INTO systems
         (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -148,6 +152,25 @@ impl SystemTable for SqliteTable {
             }
             query.done();
             ledger.count(Stage::DbQuery, systems.len() as u64, found.iter().map(RawRow::bytes).sum(), 0);
+            ledger.time(Stage::DbDecode, || found.into_iter().map(RawRow::decode).collect())
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+        ledger: &Ledger,
+    ) -> Result<Vec<SystemRow>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.with(ledger, move |connection, ledger| {
+            let query = ledger.enter(Stage::DbQuery);
+            let mut statement = connection.prepare_cached(SELECT_PAGE).map_err(failed)?;
+            let rows = statement.query_map(params![after.map(|id| id.to_string()), limit], RawRow::read);
+            let found = rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+            query.done();
+            ledger.count(Stage::DbQuery, 1, found.iter().map(RawRow::bytes).sum(), 0);
             ledger.time(Stage::DbDecode, || found.into_iter().map(RawRow::decode).collect())
         })
         .await

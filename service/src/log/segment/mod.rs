@@ -29,13 +29,13 @@ use super::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError, 
 use crate::crash;
 
 mod catalog;
-mod control;
-mod file;
+pub(crate) mod control;
+pub(crate) mod file;
 mod helper;
-mod index;
+pub(crate) mod index;
 mod queue;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod recover;
 mod scan;
 mod shared;
