@@ -1,9 +1,11 @@
 //! The event log: where events go before their effects are shown. It knows opaque bytes, not systems' meaning.
 //!
 //! The promise of every log, in its own words on [`EventLog`]. [`mem`] keeps a little and promises nothing beyond the
-//! process; a log of files with group commit comes beside it.
+//! process; [`segment`] is a log of files with group commit, on a [`disk`] that may be a simulated one.
 
+pub mod disk;
 pub mod mem;
+pub mod segment;
 
 use std::ops::ControlFlow;
 
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 pub use crate::durability::Level;
 pub use mem::MemoryLog;
+pub use segment::{SegmentLog, SegmentOptions};
 
 /// A place in the log: 1, 2, 3, … over all systems of the process, one for each append. 0 is before everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
