@@ -348,6 +348,13 @@ impl Segments for SegmentLog {
 }
 
 impl SegmentLog {
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, catalog::Kept>) -> R) -> R {
+        let mut catalog = self.shared.catalog_mut();
+        let result = change(&mut catalog.sealed);
+        self.shared.kept.count(&catalog);
+        result
+    }
+
     fn remove(&self, id: u64) -> Result<(), ReadError> {
         // Before its file: a reader who misses the file must find the segment gone.
         let kept = self.change(|sealed| sealed.remove(&id));
@@ -361,15 +368,6 @@ impl SegmentLog {
             }
         }
         Ok(())
-    }
-}
-
-impl SegmentLog {
-    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, catalog::Kept>) -> R) -> R {
-        let mut catalog = self.shared.catalog_mut();
-        let result = change(&mut catalog.sealed);
-        self.shared.kept.count(&catalog);
-        result
     }
 }
 
