@@ -224,7 +224,7 @@ impl Settings {
         )?;
         let named = overrides.s3.image.as_deref();
         let preset =
-            overrides.s3_preset.unwrap_or_else(|| named.map_or(S3Preset::default(), S3Preset::of_image));
+            overrides.s3_preset.unwrap_or_else(|| named.map_or_else(S3Preset::default, S3Preset::of_image));
         let text = preset.text();
         let s3 = server(
             &overrides.s3,
