@@ -34,6 +34,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) kind: Kind,
+    system: Uuid,
     pub(super) release: oneshot::Sender<End>,
 }
 
@@ -55,8 +56,15 @@ impl Desk {
             return End::Done;
         }
         let (release, released) = oneshot::channel();
-        lock(&self.held).push(Held { kind, release });
+        self.hold(Held { kind, system, release });
         released.await.unwrap_or(End::Failed)
+    }
+
+    fn hold(&self, call: Held) {
+        let mut held = lock(&self.held);
+        held.push(call);
+        // Who comes first after a rise of the watermark is chance.
+        held.sort_by_key(|held| (held.system, held.kind));
     }
 
     /// A load or a save begins. There is one copy of a system: never two of these at once.

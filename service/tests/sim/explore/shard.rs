@@ -91,8 +91,10 @@ impl<'s> Play<'s> {
         let engine = engine_on(&options(script.systems_max), stores.clone(), log.clone());
         let systems: Vec<Uuid> = (0..script.systems as u128).map(|n| Uuid::from_u128(0x51 + n)).collect();
         for system in &systems {
-            let created = engine.create(new_system(*system), &Ledger::start(Operation::CreateJob)).await;
-            created.expect("nothing is held yet");
+            let ledger = Ledger::start(Operation::CreateJob);
+            let created = engine.create(new_system(*system), &ledger).await.expect("nothing is held yet");
+            log.rise();
+            created.gate.wait(&ledger).await.expect("it is durable");
         }
         for _ in 0..ROUNDS {
             yield_now().await;
