@@ -109,14 +109,19 @@ fn flip(path: &Path, at: usize) {
 async fn what_a_killed_service_acknowledged_is_whole_and_shown() {
     let left = killed(3).await;
     let (code, report) = left.json(&["verify"]);
-    assert_eq!((code, &report["whole"], &report["problems"]), (Some(0), &json!(true), &json!([])), "{report}");
+    assert_eq!(
+        (code, &report["whole"], &report["problems"]),
+        (Some(0), &json!(true), &json!([])),
+        "{report}"
+    );
     for system in report["systems"].as_array().unwrap() {
         assert_eq!(system["state_hash"], system["refold_hash"], "{system}");
         assert!(system["version"].as_u64() > Some(6) && system["problems"] == json!([]), "{system}");
     }
     let (code, shown) = left.json(&["show", &left.first.system_id]);
     assert_eq!((code, &shown["state"]["reward_count"]), (Some(0), &json!(3)));
-    let (code, page) = left.json(&["show", &left.first.system_id, "--events", "--since", "2", "--limit", "2"]);
+    let (code, page) =
+        left.json(&["show", &left.first.system_id, "--events", "--since", "2", "--limit", "2"]);
     let items = page["items"].as_array().unwrap();
     assert_eq!((code, items.len(), &items[0]["seq"], &page["next_seq"]), (Some(0), 2, &json!(3), &json!(4)));
     let (code, list) = left.json(&["list"]);
@@ -131,7 +136,8 @@ async fn looking_disturbs_no_running_service() {
         let (code, stdout, stderr) = left.state(args);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{args:?}: {stdout}");
     }
-    let report = json!({"rollout_id": "after", "status": "reward_done", "reward": 1.0, "candidate_id": "baseline"});
+    let report =
+        json!({"rollout_id": "after", "status": "reward_done", "reward": 1.0, "candidate_id": "baseline"});
     assert_eq!(left.world.client.status(&left.first, report).await.0, 200);
     let (code, _, stderr) = left.state(&["repair", "--apply"]);
     assert_eq!(code, Some(0), "nothing to do, nothing in the way: {stderr}");
@@ -159,7 +165,8 @@ async fn damage_is_named_and_the_way_out_leads_back_to_service() {
     let (code, stdout, _) = left.state(&["verify"]);
     assert_eq!(code, Some(0), "{stdout}");
     left.world.restart();
-    let report = json!({"rollout_id": "after", "status": "reward_done", "reward": 1.0, "candidate_id": "baseline"});
+    let report =
+        json!({"rollout_id": "after", "status": "reward_done", "reward": 1.0, "candidate_id": "baseline"});
     for job in [&left.first, &left.second] {
         assert_eq!(left.world.client.status(job, report.clone()).await.0, 200);
     }
@@ -192,8 +199,7 @@ async fn a_system_moves_to_fresh_stores_with_its_history() {
     let left = killed(3).await;
     let file = left.world.dir.path().join("system.mipro");
     let file = file.to_str().unwrap();
-    let (code, said, stderr) =
-        left.state(&["export", &left.first.system_id, "-o", file, "--with-history"]);
+    let (code, said, stderr) = left.state(&["export", &left.first.system_id, "-o", file, "--with-history"]);
     assert_eq!(code, Some(0), "{said} {stderr}");
     let elsewhere = left.world.dir.path().join("elsewhere");
     let (code, said, stderr) = state(&elsewhere, &["import", file]);
@@ -263,7 +269,9 @@ async fn bad_input_is_told_in_words_and_makes_nothing() {
         assert!(!stderr.contains(&left.first.system_id), "{stderr}");
     }
     assert!(!Path::new(out).exists(), "half a file is worse than none");
-    for args in [&["show", "not-an-id"][..], &["export", nobody, "-o", out, "--at", "yesterday"], &["fly"], &["show"]] {
+    for args in
+        [&["show", "not-an-id"][..], &["export", nobody, "-o", out, "--at", "yesterday"], &["fly"], &["show"]]
+    {
         assert_eq!(left.state(args).0, Some(2), "{args:?}");
     }
     let nowhere = dir.join("nowhere");
@@ -293,7 +301,10 @@ async fn what_people_read() {
     let left = killed(2).await;
     let first = left.first.system_id.as_str();
     insta::assert_snapshot!("show", left.redact(&left.state(&["show", first]).1));
-    insta::assert_snapshot!("events", left.redact(&left.state(&["show", first, "--events", "--limit", "4"]).1));
+    insta::assert_snapshot!(
+        "events",
+        left.redact(&left.state(&["show", first, "--events", "--limit", "4"]).1)
+    );
     let systems = |text: String| left.redact(&text).replace("SECOND", "FIRST");
     insta::assert_snapshot!("list", systems(left.state(&["list"]).1));
     insta::assert_snapshot!("verify", systems(left.state(&["verify"]).1));

@@ -113,7 +113,12 @@ impl Of {
     /// Which segment an index file says it is of; `None` where its header is not what was written.
     pub(crate) fn read(content: &[u8]) -> Option<Self> {
         let block = open_block(content, MAGIC).ok()?;
-        Some(Self { log: block.uuid(16), id: block.u64(32), content_bytes: block.u64(40), salt: block.u32(56) })
+        Some(Self {
+            log: block.uuid(16),
+            id: block.u64(32),
+            content_bytes: block.u64(40),
+            salt: block.u32(56),
+        })
     }
 }
 
