@@ -128,6 +128,10 @@ pub(crate) struct VerifyArgs {
     /// Only this system; without it, all of them
     pub(crate) system: Option<Uuid>,
 
+    /// Leave out the archived segments that no system's history needed
+    #[arg(long)]
+    pub(crate) skip_archive: bool,
+
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
 

@@ -111,7 +111,7 @@ async fn show(args: &ShowStateArgs) -> anyhow::Result<Code> {
 
 async fn verify(args: &VerifyArgs) -> anyhow::Result<Code> {
     let write = async |inspector: &Inspector| {
-        let (log, problems) = inspector.verify_log().await?;
+        let (log, mut problems) = inspector.verify_log().await?;
         let mut verdict = Verdict { damaged: !problems.is_empty(), systems: 0, first: true };
         match args.format {
             Format::Text => print(&text::log(inspector.log().path(), &log, &problems))?,
@@ -131,9 +131,19 @@ async fn verify(args: &VerifyArgs) -> anyhow::Result<Code> {
                 }
             }
         }
+        let mut archive = None;
+        if args.system.is_none() && !args.skip_archive {
+            let (report, damaged) = inspector.verify_archive().await?;
+            verdict.damaged |= !damaged.is_empty();
+            if args.format == Format::Text {
+                print(&text::archive(&report, &damaged))?;
+            }
+            archive = Some(report);
+            problems.extend(damaged);
+        }
         match args.format {
             Format::Text => print(&text::verdict(verdict.systems, verdict.damaged))?,
-            Format::Json => print(&json::verified_end(&log, &problems, !verdict.damaged))?,
+            Format::Json => print(&json::verified_end(&log, archive.as_ref(), &problems, !verdict.damaged))?,
         }
         Ok(if verdict.damaged { Code::Failed } else { Code::Ok })
     };

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -94,7 +95,8 @@ impl Inspector {
             Some(point) => self.state_at(asked.system, point).await?,
         };
         let failed = |source: ExportError| InspectError::File { file: asked.out.clone(), source };
-        let out = File::options().write(true).create_new(true).open(&asked.out);
+        // It holds prompts and a capability: nobody else reads it.
+        let out = File::options().write(true).create_new(true).mode(0o600).open(&asked.out);
         let out = out.map_err(|e| failed(e.into()))?;
         let written = self.write(asked, &loaded, out).await;
         if written.is_err() {

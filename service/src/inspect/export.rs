@@ -16,7 +16,7 @@ pub const FORMAT: u16 = 1;
 const MIN_READER: u16 = 1;
 const MAGIC: [u8; 8] = *b"MIPROEXP";
 /// Longest frame that is read: states and chunks of events are far below it, and a damaged length must not fill the memory.
-const FRAME_BYTES_MAX: u32 = 256 << 20;
+const FRAME_BYTES_MAX: u32 = 512 << 20;
 const ZSTD_LEVEL: i32 = 1;
 
 const HEADER: u8 = 1;
@@ -144,7 +144,7 @@ impl<W: Write> ExportWriter<W> {
 
     fn frame(&mut self, kind: u8, content: &[u8]) -> Result<(), ExportError> {
         let len = u32::try_from(content.len()).ok().filter(|len| *len <= FRAME_BYTES_MAX);
-        let len = len.ok_or_else(|| io::Error::other("a part of the system is larger than 256 MiB"))?;
+        let len = len.ok_or_else(|| io::Error::other("a part of the system is larger than 512 MiB"))?;
         let mut head = [0; FRAME_HEAD];
         head[0] = kind;
         head[1..5].copy_from_slice(&len.to_le_bytes());

@@ -34,7 +34,7 @@ pub use point::{Point, rfc3339};
 pub use problem::{Place, Problem};
 pub use replay::Fault;
 pub use segments::{LogDir, Scan};
-pub use verify::{LogReport, SystemReport};
+pub use verify::{ArchiveReport, LogReport, SystemReport};
 
 use crate::config::Options;
 use crate::engine::EngineError;

@@ -54,6 +54,7 @@ impl ReadLog {
 
     /// Forgets what was read: a running service has moved on.
     pub(super) fn forget(&self) {
+        self.dir.forget();
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

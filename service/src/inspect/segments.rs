@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -18,13 +18,24 @@ use crate::log::segment::index::{Of, Sidecar};
 use crate::log::segment::record::{self, Header, Stop, Walk};
 use crate::log::{Batch, Lsn};
 
+/// Zeros that are kept behind a segment's content: a payload may end with some.
+const ROOM_KEPT: usize = 16 << 20;
+
 /// A log's directory.
 #[derive(Debug, Clone)]
 pub struct LogDir {
     path: PathBuf,
     /// Segments' bytes that are read in the place of their files.
     overlays: BTreeMap<u64, Arc<[u8]>>,
+    /// The segment that was read last, for those who read many systems.
+    recent: Arc<Mutex<Recent>>,
 }
+
+/// A segment's number and its content, without the room behind it.
+type Recent = Option<(u64, Arc<[u8]>)>;
+
+/// What tells that a service has written since.
+pub(super) type Marks = (Vec<u64>, Option<(u64, std::time::SystemTime)>);
 
 /// A lost record of which an index still knows whose it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +103,13 @@ impl LogDir {
     /// The log in this directory.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), overlays: BTreeMap::new() }
+        Self { path: path.into(), overlays: BTreeMap::new(), recent: Arc::default() }
     }
 
     /// Takes these bytes for a segment's from now on, whatever its file holds.
     pub(super) fn overlay(&mut self, id: u64, bytes: Vec<u8>) {
         self.overlays.insert(id, bytes.into());
+        self.recent = Arc::default();
     }
 
     /// Where it is.
@@ -181,6 +193,32 @@ impl LogDir {
         }
     }
 
+    /// As [`LogDir::segment`], without the room behind the content; kept until the next one is read.
+    fn recent(&self, id: u64) -> io::Result<Option<Arc<[u8]>>> {
+        let kept = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = kept().as_ref().filter(|(kept, _)| *kept == id) {
+            return Ok(Some(Arc::clone(bytes)));
+        }
+        let Some(mut bytes) = self.segment(id)? else { return Ok(None) };
+        bytes.truncate((content_end(&bytes) + ROOM_KEPT).min(bytes.len()));
+        let bytes: Arc<[u8]> = bytes.into();
+        *kept() = Some((id, Arc::clone(&bytes)));
+        Ok(Some(bytes))
+    }
+
+    /// Forgets the segment that was read last: a service may have written to it.
+    pub(super) fn forget(&self) {
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What changes when a service writes. **Blocks.**
+    pub(super) fn marks(&self) -> io::Result<Marks> {
+        let ids = self.ids()?;
+        let newest = ids.last().map(|id| self.path.join(file::name(*id)));
+        let newest = newest.and_then(|path| std::fs::metadata(path).ok());
+        Ok((ids, newest.and_then(|meta| Some((meta.len(), meta.modified().ok()?)))))
+    }
+
     /// What the control file says; `None` where there is none.
     fn control(&self) -> io::Result<Option<Result<Said, BadHeader>>> {
         match std::fs::read(self.path.join(control::NAME)) {
@@ -236,7 +274,7 @@ impl LogDir {
             }
         };
         for &id in ids {
-            let Some(bytes) = self.segment(id)? else { continue };
+            let Some(bytes) = self.recent(id)? else { continue };
             let Ok(head) = SegmentHeader::decode(&bytes) else { continue };
             let mut walk = Walk::new(&bytes, head.salt, file::HEADER_BYTES);
             loop {
@@ -266,7 +304,8 @@ fn found<'a>(segment: u64, at: usize, header: &Header, payload: &'a [u8]) -> Fou
 
 /// The next whole record from `from` on.
 fn resume(bytes: &[u8], salt: u32, from: usize) -> Option<(usize, Header)> {
-    let last = bytes.len().checked_sub(record::HEADER_BYTES)?;
+    // Behind the last byte that is not zero nothing begins, and a segment is mostly made of room.
+    let last = content_end(bytes).min(bytes.len().checked_sub(record::HEADER_BYTES)?);
     // Most places are told from a record's head without a checksum.
     (from..=last).find_map(|at| record::parse(&bytes[at..], salt).map(|(header, _)| (at, header)))
 }
@@ -281,8 +320,21 @@ fn proven(bytes: &[u8], salt: u32, from: usize) -> Lsn {
     synced
 }
 
+/// Where the last byte that is not zero ends.
+fn content_end(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    for chunk in bytes.rchunks(ZEROS.len()) {
+        if *chunk != ZEROS[..chunk.len()] {
+            return end - chunk.iter().rev().take_while(|byte| **byte == 0).count();
+        }
+        end -= chunk.len();
+    }
+    0
+}
+
 fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
+    content_end(bytes) == 0
 }
 
 impl Reading<'_> {
@@ -429,7 +481,7 @@ impl Reading<'_> {
             self.report(Place::file(&name, at), problem, "the service will not start; records are missing");
         }
         self.expected = Some(seal.lsn);
-        if let Some(stray) = bytes[end..].iter().position(|byte| *byte != 0) {
+        if let Some(stray) = bytes[end..content_end(bytes).max(end)].iter().position(|byte| *byte != 0) {
             let place = Place::file(&name, (end + stray) as u64);
             let means = "no record is touched, but something has written into this file";
             self.report(place, "something stands behind its end".to_owned(), means);

@@ -1,5 +1,6 @@
 //! Whether all that is stored is whole: the log, what each row names, and how they fit.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,11 +11,18 @@ use super::problem::{Place, Problem, remedy};
 use super::replay::{Fault, Named, state_hash};
 use super::segments::Scan;
 use super::{InspectError, Inspector, PAGE, ledger};
+use crate::log::segment::visit_bytes;
+use crate::snapshot::archive::index::Index;
+use crate::snapshot::archive::{FOLDER, segment_key};
 use crate::store::SystemRow;
 use crate::system::State;
 
 /// How often a system is looked at again that a running service changes under our eyes.
 const LOOKS: usize = 3;
+/// Objects of the archive that are looked at.
+const ARCHIVED_MAX: usize = 400_000;
+/// Longest segment there is.
+const RAW_BYTES_MAX: usize = 1 << 31;
 
 /// What the log's directory holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +41,15 @@ pub struct LogReport {
     pub torn_bytes: u64,
     /// Systems that it holds events of.
     pub systems: u64,
+}
+
+/// What the archive holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ArchiveReport {
+    /// Whole archived segments, of all logs that were archived to these stores.
+    pub segments: u64,
+    /// Bytes of their objects.
+    pub bytes: u64,
 }
 
 /// What was found of a system.
@@ -78,6 +95,57 @@ impl Inspector {
         Ok((report, scan.problems.clone()))
     }
 
+    /// Every archived segment, from end to end; one is in memory at a time.
+    ///
+    /// # Errors
+    /// The object store can't be listed.
+    pub async fn verify_archive(&self) -> Result<(ArchiveReport, Vec<Problem>), InspectError> {
+        let (mut report, mut problems) = (ArchiveReport::default(), Vec::new());
+        let mut keys = self.stores.blobs.list(FOLDER, ARCHIVED_MAX).await?;
+        // An index is put last: a segment without one was being archived, and is still in its log.
+        keys.retain(|key| key.ends_with(".idx"));
+        for key in keys {
+            match self.archived(&key).await {
+                Ok(bytes) => {
+                    report.segments += 1;
+                    report.bytes += bytes;
+                }
+                Err((object, problem)) => problems.push(Problem {
+                    // These keys name logs and segments, never a system.
+                    place: Place::Object { object, offset: None },
+                    system: None,
+                    problem,
+                    means: "no state is touched; the events in it can't be shown, nor a state be folded from them".to_owned(),
+                    remedy: remedy::ARCHIVE,
+                }),
+            }
+        }
+        Ok((report, problems))
+    }
+
+    /// Bytes of an archived segment's object, if it is whole; else what is wrong with which object.
+    async fn archived(&self, key: &str) -> Result<u64, (String, String)> {
+        let get = async |key: &str| {
+            let got = self.stores.blobs.get(key, &ledger()).await;
+            got.map_err(|error| (key.to_owned(), error.to_string()))
+        };
+        let Index { about, .. } = Index::decode(&get(key).await?).map_err(|e| (key.to_owned(), e))?;
+        let segment = segment_key(about.log_id, about.segment, about.suffix);
+        let stored = get(&segment).await?;
+        let bytes = stored.len() as u64;
+        let read = tokio::task::spawn_blocking(move || {
+            let length = usize::try_from(about.raw_bytes).unwrap_or(usize::MAX).min(RAW_BYTES_MAX);
+            let raw =
+                zstd::bulk::decompress(&stored, length).map_err(|_| "it can't be inflated".to_owned())?;
+            if *blake3::hash(&raw).as_bytes() != about.checksum {
+                return Err("its content is not what its index says".to_owned());
+            }
+            visit_bytes(&raw, None, 0, &mut |_| ControlFlow::Continue(())).map_err(|error| error.to_string())
+        });
+        let read = read.await.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
+        read.map(|()| bytes).map_err(|problem| (segment, problem))
+    }
+
     /// The systems to be verified after `after`, a page at a time; empty behind the last.
     ///
     /// # Errors
@@ -91,18 +159,25 @@ impl Inspector {
     /// # Errors
     /// There is no such system, or the table or the log can't be read.
     pub async fn verify(&self, system: Uuid) -> Result<SystemReport, InspectError> {
-        let mut row = self.row(system).await?;
-        for look in 1.. {
+        let mut looks = 1;
+        loop {
+            let log = self.log.clone();
+            let marks = self.blocking(move || log.marks()).await?;
+            let row = self.row(system).await?;
             let report = self.look(&row).await?;
-            let now = self.row(system).await?;
-            // A service that runs may have moved on: what the old row named is then rightly gone.
-            if report.problems.is_empty() || now == row || look == LOOKS {
+            if report.problems.is_empty() || looks == LOOKS {
                 return Ok(report);
             }
+            // A service that runs may have moved on: what the row named is then rightly gone, and the log has more.
+            let log = self.log.clone();
+            let moved = self.blocking(move || log.marks()).await? != marks || self.row(system).await? != row;
+            if !moved && looks > 1 {
+                return Ok(report);
+            }
+            // The first look may have had a log in hand that was read long before.
             self.read_log.forget();
-            row = now;
+            looks += 1;
         }
-        Err(InspectError::UnknownSystem)
     }
 
     async fn look(&self, row: &SystemRow) -> Result<SystemReport, InspectError> {

@@ -1,7 +1,7 @@
 //! For programs.
 
 use mipro_service::inspect::repair::{Plan, Repaired};
-use mipro_service::inspect::{Listed, LogReport, Problem, Shown, SystemReport};
+use mipro_service::inspect::{ArchiveReport, Listed, LogReport, Problem, Shown, SystemReport};
 use mipro_service::system::{Recorded, view};
 use serde_json::{Value, json};
 
@@ -50,8 +50,14 @@ pub(super) fn verified(report: &SystemReport) -> Value {
 }
 
 /// What follows the list of systems.
-pub(super) fn verified_end(log: &LogReport, problems: &[Problem], whole: bool) -> String {
-    format!("],\"log\":{},\"problems\":{},\"whole\":{whole}}}\n", json!(log), json!(problems))
+pub(super) fn verified_end(
+    log: &LogReport,
+    archive: Option<&ArchiveReport>,
+    problems: &[Problem],
+    whole: bool,
+) -> String {
+    let (log, archive, problems) = (json!(log), json!(archive), json!(problems));
+    format!("],\"log\":{log},\"archive\":{archive},\"problems\":{problems},\"whole\":{whole}}}\n")
 }
 
 pub(super) fn repaired(plan: &Plan, repaired: Option<&Repaired>) -> Value {

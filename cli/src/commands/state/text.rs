@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use mipro_service::inspect::repair::{Plan, Repaired, SystemPlan};
-use mipro_service::inspect::{Exported, Imported, Listed, LogReport, Problem, Shown, SystemReport, rfc3339};
+use mipro_service::inspect::{
+    ArchiveReport, Exported, Imported, Listed, LogReport, Problem, Shown, SystemReport, rfc3339,
+};
 use mipro_service::system::{Recorded, view};
 use serde_json::Value;
 
@@ -153,6 +155,13 @@ pub(super) fn verified(report: &SystemReport) -> String {
     );
     line!(text, "{}  version {}, epoch {}, {state}", report.system, report.version, report.epoch);
     report.problems.iter().for_each(|problem| push_problem(&mut text, problem));
+    text
+}
+
+pub(super) fn archive(archive: &ArchiveReport, problems: &[Problem]) -> String {
+    let mut text = String::new();
+    line!(text, "archive: {} whole segments, {} bytes", archive.segments, archive.bytes);
+    problems.iter().for_each(|problem| push_problem(&mut text, problem));
     text
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::site::{Site, id, refusal};
+use super::site::{Site, flip, id, refusal};
 use crate::inspect::replay::state_hash;
-use crate::inspect::{ExportAsked, Exported, ImportAsked, Imported, InspectError, Inspector, Point};
+use crate::inspect::{ExportAsked, Exported, ImportAsked, Imported, InspectError, Inspector, Place, Point};
 use crate::system::State;
 
 async fn export(
@@ -46,6 +46,18 @@ async fn a_system_arrives_as_it_left_with_its_history() {
     assert_eq!(events, site.lives[&id(1)].history);
     let report = inspector.verify(id(1)).await.unwrap();
     assert_eq!((report.problems.as_slice(), &report.refold_hash), (&[][..], &report.state_hash));
+    let (archive, problems) = inspector.verify_archive().await.unwrap();
+    assert_eq!((archive.segments, problems), (1, vec![]));
+    // And an archived segment that is damaged is named, by archive and by system.
+    let found = inspector.archive.sources(id(1), None, true).await.unwrap();
+    let about = found[0].about;
+    let key = crate::snapshot::archive::segment_key(about.log_id, about.segment, about.suffix);
+    flip(&fresh.object(&key), 30);
+    let inspector = fresh.inspector().await;
+    assert_eq!(inspector.verify_archive().await.unwrap().1.len(), 1);
+    let report = inspector.verify(id(1)).await.unwrap();
+    assert_eq!(report.problems[0].place, Place::History);
+    assert!(report.state_hash.is_some(), "the state is whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]
