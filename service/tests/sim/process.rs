@@ -44,7 +44,7 @@ pub(crate) struct Outside {
     pub(crate) book: Arc<Book>,
     clients: Vec<Arc<Mutex<Client>>>,
     pub(crate) founded: Founded,
-    processes: u64,
+    pub(crate) processes: u64,
     /// The disk was lost with everything on it.
     pub(crate) host_gone: bool,
     /// Operations of the disk that the trace has.
