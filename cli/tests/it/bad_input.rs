@@ -146,11 +146,17 @@ fn a_configuration_that_is_wrong_is_told_in_words() {
         assert_eq!((status.code(), stdout.as_str()), (Some(1), ""), "{text}: {stderr}");
         assert!(stderr.contains(expected), "{text}: {stderr}");
     }
-    for level in ["os", "disk", "postgres", "D1", "D2", "D3"] {
-        let (status, _, stderr) =
-            run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--durability", level], &[]);
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--durability"];
+    for (level, engine) in
+        [("postgres", "actor"), ("D3", "actor"), ("object", "actor"), ("disk", "blob"), ("os", "cache")]
+    {
+        let (status, _, stderr) = run(&[&serve[..], &[level, "--engine", engine]].concat(), &[]);
         assert_eq!(status.code(), Some(1), "never softened: {stderr}");
+        assert!(stderr.contains("give"), "{level} {engine}: {stderr}");
     }
+    let (status, stdout, stderr) = run(&[&serve[..], &["os", "--check-config"]].concat(), &[]);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stdout.contains(&format!("durability  os, the log in {data}/log")), "{stdout}");
     std::fs::write(&file, "engine = \"cache\"\n").unwrap();
     let (status, _, stderr) = run(&["serve", "--config", path, "--data-dir", data, "--check-config"], &[]);
     assert_eq!(status.code(), Some(0), "{stderr}");

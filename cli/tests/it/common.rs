@@ -143,6 +143,12 @@ impl World {
         self.client = Client::new(&self.service.url, KEY);
     }
 
+    /// [`World::restart`] with further environment variables.
+    pub(crate) fn restart_with(&mut self, env: &[(&str, &str)]) {
+        self.service = serve_with(&self.mock.url, &self.engine, &self.dir, &self.more, env);
+        self.client = Client::new(&self.service.url, KEY);
+    }
+
     /// SIGTERM, wait, start again.
     pub(crate) fn bounce(&mut self) {
         let stopped =
@@ -184,6 +190,10 @@ impl World {
 }
 
 fn serve(upstream: &str, engine: &str, dir: &TempDir, more: &[String]) -> Role {
+    serve_with(upstream, engine, dir, more, &[])
+}
+
+fn serve_with(upstream: &str, engine: &str, dir: &TempDir, more: &[String], env: &[(&str, &str)]) -> Role {
     let path = dir.path();
     let (config, data) = (path.join("mipro.toml"), path.join("data"));
     let upstream = format!("{upstream}/v1");
@@ -193,7 +203,7 @@ fn serve(upstream: &str, engine: &str, dir: &TempDir, more: &[String]) -> Role {
     }
     args.extend(["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
     args.extend(more.iter().map(String::as_str));
-    Role::start(&args, &[("MIPRO_API_KEYS", KEYS)])
+    Role::start(&args, &[&[("MIPRO_API_KEYS", KEYS)], env].concat())
 }
 
 /// A system as its client knows it.

@@ -14,7 +14,7 @@ async fn health_needs_no_key_and_names_the_durability() {
     let health = reqwest::get(format!("{}/health", world.service.url)).await.unwrap();
     assert_eq!(health.status(), 200);
     let body: Value = health.json().await.unwrap();
-    assert_eq!(body["durability"], "memory");
+    assert_eq!(body["durability"], "disk");
     assert_eq!(reqwest::get(format!("{}/readyz", world.service.url)).await.unwrap().status(), 200);
     let stored = World::engine("blob");
     let body: Value =

@@ -10,6 +10,7 @@ mod candidates;
 mod common;
 mod concurrency;
 mod drain;
+mod durability;
 mod events;
 mod jobs;
 mod learning;

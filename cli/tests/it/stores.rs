@@ -190,13 +190,28 @@ async fn write_back_and_actor_answer_from_memory_while_the_stores_are_down_and_s
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_cannot_save_says_so_and_does_not_exit_0() {
     let Some(stores) = Stores::start() else { return };
-    let served = serve(&stores, "actor", "");
+    let served = serve(&stores, "actor", "durability = \"memory\"");
     let job = served.client.small_job().await;
     assert_eq!(served.client.status(&job, report("r")).await.0, 200);
     admin(&stores.s3_link, "cut").await;
     let (status, _, stderr) = served.role.stop();
     assert_eq!(status.code(), Some(1), "unsaved rewards are no success: {stderr}");
     assert!(stderr.contains("save"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_without_stores_loses_nothing_that_the_log_has_and_exits_0() {
+    let Some(stores) = Stores::start() else { return };
+    let served = serve(&stores, "actor", "");
+    let job = served.client.small_job().await;
+    assert_eq!(served.client.status(&job, report("r")).await.0, 200);
+    admin(&stores.s3_link, "cut").await;
+    let (status, _, stderr) = served.role.stop();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("the log has"), "it says so: {stderr}");
+    admin(&stores.s3_link, "restore").await;
+    let again = start("actor", &served._mock, &served.dir);
+    assert_eq!(Client::new(&again.url, KEY).state(&job).await["reward_count"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,18 @@
 //! An engine in memory, with a gate the test can hold and with faults on demand.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{
-    Access, Answer, BoxFuture, Engine, EngineError, Executed, Gate, Level, Question,
+    Access, Answer, BoxFuture, Engine, EngineError, Executed, Gate, Level, Question, UnrecordedStart,
 };
+use mipro_service::engine::{error::LogTrouble, gate::Seen};
 use mipro_service::log::Lsn;
 use mipro_service::system::{
-    Command, NewSystem, NoProbe, Recorded, Reply, State, SystemId, execute, found, view,
+    Command, NewSystem, NoProbe, Recorded, RolloutReply, State, SystemId, execute, found, view,
 };
 use mipro_telemetry::Ledger;
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub(crate) struct FakeEngine {
     /// The log's watermark: gates open at 1. `None`: the log has stopped.
     log: Mutex<Option<watch::Sender<Lsn>>>,
     durable: watch::Receiver<Lsn>,
+    level: Mutex<Level>,
+    gate_limit_ms: AtomicU64,
     pub(crate) down: AtomicBool,
     pub(crate) shutdowns: AtomicUsize,
 }
@@ -42,6 +45,8 @@ impl FakeEngine {
             contexts: Contexts::frozen(7, 1_700_000_000_000_000),
             log: Mutex::new(Some(log)),
             durable,
+            level: Mutex::new(Level::Memory),
+            gate_limit_ms: AtomicU64::new(30_000),
             down: AtomicBool::new(false),
             shutdowns: AtomicUsize::new(0),
         }
@@ -57,8 +62,22 @@ impl FakeEngine {
         self.log.lock().unwrap().take();
     }
 
-    fn gate(&self) -> Gate {
-        Gate::at(Lsn(1), self.durable.clone(), Duration::from_secs(30))
+    /// What it says it promises; from `os` on it gives `disk`, too.
+    pub(crate) fn set_level(&self, level: Level) {
+        *self.level.lock().unwrap() = level;
+    }
+
+    pub(crate) fn set_gate_limit_ms(&self, limit_ms: u64) {
+        self.gate_limit_ms.store(limit_ms, Ordering::Relaxed);
+    }
+
+    fn gate(&self, seq: u64) -> Gate {
+        let limit = Duration::from_millis(self.gate_limit_ms.load(Ordering::Relaxed));
+        Gate::at(Lsn(1), self.durable.clone(), limit).seeing(Seen { seq, epoch: 3 })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.log.lock().unwrap().is_none()
     }
 
     fn with<R>(
@@ -83,8 +102,9 @@ impl Engine for FakeEngine {
     fn create<'a>(&'a self, new: NewSystem, _: &'a Ledger) -> BoxFuture<'a, Result<Executed, EngineError>> {
         Box::pin(async move {
             let (state, history, reply) = found(&new, &self.contexts.context());
+            let gate = self.gate(state.version);
             self.systems.lock().unwrap().insert(new.system_id, Kept { state, history });
-            Ok(Executed { reply, gate: self.gate() })
+            Ok(Executed { reply, gate })
         })
     }
 
@@ -99,13 +119,16 @@ impl Engine for FakeEngine {
             if matches!(&command, Command::StartRollout { rollout_id, .. } if rollout_id == PANICS) {
                 panic!("asked to");
             }
-            let reply: Reply = self.with(system, access, |kept| {
+            if self.is_stopped() {
+                return Err(EngineError::Log(LogTrouble::Stopped));
+            }
+            let (reply, version) = self.with(system, access, |kept| {
                 let (events, reply) =
                     execute(&mut kept.state, &command, &self.contexts.context(), &mut NoProbe)?;
                 kept.history.extend(events);
-                Ok(reply)
+                Ok((reply, kept.state.version))
             })?;
-            Ok(Executed { reply, gate: self.gate() })
+            Ok(Executed { reply, gate: self.gate(version) })
         })
     }
 
@@ -117,21 +140,44 @@ impl Engine for FakeEngine {
         _: &'a Ledger,
     ) -> BoxFuture<'a, Result<Answer, EngineError>> {
         Box::pin(async move {
-            let body = self.with(system, access, |kept| {
-                Ok(match question {
+            let (body, version) = self.with(system, access, |kept| {
+                let body = match question {
                     Question::State => view::state_json(&kept.state),
                     Question::Summary => view::summary_json(&kept.state),
                     Question::Events { since_seq, limit } => {
                         view::events_json(&kept.history, since_seq, limit)
                     }
-                })
+                };
+                Ok((body, kept.state.version))
             })?;
-            Ok(Answer { body, gate: self.gate() })
+            Ok(Answer { body, gate: self.gate(version) })
         })
     }
 
     fn durability(&self) -> Level {
-        Level::Memory
+        *self.level.lock().unwrap()
+    }
+
+    fn gives(&self, level: Level) -> bool {
+        level <= self.durability() || self.durability() >= Level::Os && level <= Level::Disk
+    }
+
+    fn best_known<'a>(
+        &'a self,
+        system: SystemId,
+        access: Access,
+        start: UnrecordedStart,
+        _: &'a Ledger,
+    ) -> BoxFuture<'a, Result<RolloutReply, EngineError>> {
+        let UnrecordedStart { rollout_id, messages } = start;
+        Box::pin(async move {
+            self.with(system, access, |kept| Ok(kept.state.unrecorded_reply(&rollout_id, &messages)))
+        })
+    }
+
+    fn log_failed(&self) -> BoxFuture<'_, ()> {
+        let mut durable = self.durable.clone();
+        Box::pin(async move { while durable.changed().await.is_ok() {} })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {

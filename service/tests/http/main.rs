@@ -5,6 +5,7 @@
 mod api;
 mod auth;
 mod drain;
+mod durability;
 mod fake;
 mod lifecycle;
 mod limits;

@@ -170,7 +170,7 @@ impl Outside {
         options.actor.save_events_max = dice.between(1, 20);
         options.actor.save_delay_max = Duration::from_millis(dice.between(500, 4_000));
         options.actor.gate_wait_max = Duration::from_secs(2);
-        options.archive_look_every = Duration::from_millis(dice.between(1, 10) * 200);
+        options.actor.archive_every = Duration::from_millis(dice.between(1, 10) * 200);
         engine_on(&options, self.stores(), log)
     }
 
