@@ -359,7 +359,7 @@ fn reported(facts: &Facts, call: &Call, version: u64, fresh: bool) -> Result<(),
     }
     if matches!(status, Status::Done | Status::RewardDone) {
         // A `done` for a rollout that was closed as failed is a duplicate of that.
-        let closed = facts.done.first().or(facts.failed.first());
+        let closed = facts.done.first().or_else(|| facts.failed.first());
         newest = newest.max(*closed.ok_or("the end is lost")?);
     }
     if *status == Status::Failed {

@@ -121,7 +121,8 @@ fn history(seed: u64, print: bool) -> Report {
         outside.to_the_end(&service).await;
     });
     let truth = outside.process(async |outside: &Outside, service: Service, journal: &Journal| {
-        audit(&service, &lock(&outside.founded).clone()).await;
+        let founded = lock(&outside.founded).clone();
+        audit(&service, &founded).await;
         truth(outside, journal).await
     });
     if let Some(truth) = truth {
@@ -213,7 +214,7 @@ fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
     let work = || {
         loop {
             let turn = next.fetch_add(1, Ordering::SeqCst);
-            if most.map_or(begun.elapsed() >= BUDGET, |most| turn >= most) {
+            if most.map_or_else(|| begun.elapsed() >= BUDGET, |most| turn >= most) {
                 return;
             }
             let report = history(first + turn, false);

@@ -224,7 +224,8 @@ impl Outside {
         if tokio::time::timeout(Duration::from_secs(300), all).await.is_err() {
             self.scene.violated("the service does not answer though nothing is wrong any more".to_owned());
         }
-        audit(service, &lock(&self.founded).clone()).await;
+        let founded = lock(&self.founded).clone();
+        audit(service, &founded).await;
         if service.engine.shutdown().await.is_err() {
             self.scene.violated("a clean stop failed".to_owned());
         }

@@ -22,7 +22,7 @@ use super::held::{Desk, End, HandLog, HeldTable, Kind};
 use super::{Choices, explore};
 use crate::book::ORG;
 use crate::process::{engine_on, new_system};
-use crate::scene::{EPOCH_US, lock};
+use crate::scene::{EPOCH_US, lock, say};
 
 /// A few rounds of the runtime: no chain of messages within the service is longer.
 const ROUNDS: usize = 24;
@@ -309,7 +309,7 @@ fn every_order(script: &Script) {
             }
         })
     });
-    println!("{}: {orders} interleavings", script.name);
+    say(&format!("{}: {orders} interleavings\n", script.name));
 }
 
 #[test]
