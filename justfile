@@ -18,6 +18,10 @@ report *ARGS:
 test *ARGS:
     cargo nextest run --workspace {{ARGS}}
 
+# One simulated history of the whole service, with its trace: `just sim 42`.
+sim SEED:
+    MIPRO_SIM_SEED={{SEED}} cargo test -p mipro-service --test sim nothing_acknowledged -- --nocapture
+
 # Format, lints, docs: what a commit must pass besides the tests. Never writes to the work tree.
 check:
     cargo fmt --all --check

@@ -26,6 +26,8 @@ pub(crate) struct Truth {
     pub(crate) moves: Vec<(usize, SystemRow, Bytes)>,
     /// The host went away with its disk: what was acknowledged may be lost, and nothing else may be wrong.
     pub(crate) host_gone: bool,
+    /// The process that the truth is of.
+    pub(crate) process: u64,
 }
 
 /// What happened to a rollout.
@@ -47,8 +49,8 @@ pub(crate) fn check(truth: &Truth, made: &[Made]) -> Vec<String> {
         let mut judge = Judge { system: *system, events, calls, facts: gather(events), wrong: &mut wrong };
         judge.structure();
         judge.invented();
+        judge.reads(if truth.host_gone { truth.process } else { 0 });
         if !truth.host_gone {
-            judge.reads();
             judge.promises();
             judge.snapshots(truth.moves.iter().filter(|(of, ..)| of == system));
         }
@@ -163,12 +165,15 @@ impl Judge<'_> {
         wrong.into_iter().for_each(|what| self.say(what));
     }
 
-    /// Every state and every list of events that was shown is the fold, or a part, of the truth.
-    fn reads(&mut self) {
+    /// Every state and every list of events that was shown, by `process` and later ones, is the fold, or a part, of the truth.
+    fn reads(&mut self, process: u64) {
         let mut wrong = Vec::new();
         let mut states: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
         for made in &self.calls {
             let Some(Outcome::Body(body)) = &made.outcome else { continue };
+            if made.process < process {
+                continue;
+            }
             if let Call::Events { since } = made.call {
                 let items = body["items"].as_array().map_or(0, Vec::len);
                 let upto = since + items as u64;
@@ -354,7 +359,7 @@ fn reported(facts: &Facts, call: &Call, version: u64, fresh: bool) -> Result<(),
     }
     if matches!(status, Status::Done | Status::RewardDone) {
         // A `done` for a rollout that was closed as failed is a duplicate of that.
-        let closed = facts.done.first().or(facts.failed.first());
+        let closed = facts.done.first().or_else(|| facts.failed.first());
         newest = newest.max(*closed.ok_or("the end is lost")?);
     }
     if *status == Status::Failed {

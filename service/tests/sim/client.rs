@@ -156,6 +156,11 @@ impl Client {
             if definite {
                 self.past.push(step.clone());
             }
+        } else if let Some(Step { call, beside: Some(beside), .. }) = self.todo.front_mut()
+            && dice.chance(500)
+        {
+            // Of two rivals the other one may come first this time.
+            std::mem::swap(call, beside);
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Outside {
     pub(crate) book: Arc<Book>,
     clients: Vec<Arc<Mutex<Client>>>,
     pub(crate) founded: Founded,
-    processes: u64,
+    pub(crate) processes: u64,
     /// The disk was lost with everything on it.
     pub(crate) host_gone: bool,
     /// Operations of the disk that the trace has.
@@ -170,7 +170,7 @@ impl Outside {
         options.actor.save_events_max = dice.between(1, 20);
         options.actor.save_delay_max = Duration::from_millis(dice.between(500, 4_000));
         options.actor.gate_wait_max = Duration::from_secs(2);
-        options.archive_look_every = Duration::from_millis(dice.between(1, 10) * 200);
+        options.actor.archive_every = Duration::from_millis(dice.between(1, 10) * 200);
         engine_on(&options, self.stores(), log)
     }
 
@@ -224,7 +224,8 @@ impl Outside {
         if tokio::time::timeout(Duration::from_secs(300), all).await.is_err() {
             self.scene.violated("the service does not answer though nothing is wrong any more".to_owned());
         }
-        audit(service, &lock(&self.founded).clone()).await;
+        let founded = lock(&self.founded).clone();
+        audit(service, &founded).await;
         if service.engine.shutdown().await.is_err() {
             self.scene.violated("a clean stop failed".to_owned());
         }

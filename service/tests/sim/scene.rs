@@ -5,6 +5,7 @@
 //! millisecond of its own in every [`LANES`], and waits for it. What a wake-up does before that touches nobody else.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -226,7 +227,7 @@ impl Trace {
             let line = format!("{:>7} {lane:>2} {line}\n", self.instant);
             self.hasher.update(line.as_bytes());
             if self.print {
-                eprint!("{line}");
+                say(&line);
             }
         }
     }
@@ -235,6 +236,13 @@ impl Trace {
         self.flush();
         self.hasher.finalize().to_hex()[..16].to_owned()
     }
+}
+
+/// Says something to whoever runs the test.
+pub(crate) fn say(text: &str) {
+    let mut stderr = std::io::stderr();
+    // Nobody may be listening.
+    let _unheard = stderr.write_all(text.as_bytes());
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,7 +22,7 @@ use super::held::{Desk, End, HandLog, HeldTable, Kind};
 use super::{Choices, explore};
 use crate::book::ORG;
 use crate::process::{engine_on, new_system};
-use crate::scene::{EPOCH_US, lock};
+use crate::scene::{EPOCH_US, lock, say};
 
 /// A few rounds of the runtime: no chain of messages within the service is longer.
 const ROUNDS: usize = 24;
@@ -30,8 +30,8 @@ const ROUNDS: usize = 24;
 /// What is tried in every order.
 struct Script {
     name: &'static str,
-    /// Each client's systems, one call after the other: `Ok` reports a reward, `Err` reads the events.
-    clients: &'static [&'static [Result<usize, usize>]],
+    /// Each client's calls, one after the other.
+    clients: &'static [&'static [Ask]],
     systems: usize,
     systems_max: usize,
     /// Store calls that may fail, or be done and said to have failed.
@@ -39,6 +39,24 @@ struct Script {
     closes: bool,
     ticks: usize,
     executions_max: u64,
+}
+
+/// A call, and of which system.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    /// Reports the reward of a rollout of its own.
+    Report(usize),
+    /// Reports a reward that others report, too, in the same words.
+    Repeat(usize),
+    /// Reads the events.
+    Read(usize),
+}
+
+impl Ask {
+    const fn system(self) -> usize {
+        let (Self::Report(system) | Self::Repeat(system) | Self::Read(system)) = self;
+        system
+    }
 }
 
 /// What may happen next.
@@ -174,15 +192,13 @@ impl<'s> Play<'s> {
         self.next[client] += 1;
         let (engine, log, wrong) = (Arc::clone(&self.engine), Arc::clone(&self.log), Arc::clone(&self.wrong));
         let call = self.script.clients[client][index];
-        let (Ok(number) | Err(number)) = call;
-        let system = self.systems[number];
-        let rollout = rollout(client, index);
+        let system = self.systems[call.system()];
+        let rollout = rollout(client, index, call);
         let table = Arc::clone(&self.table);
         self.under_way[client] = Some(tokio::spawn(async move {
-            let told = if call.is_ok() {
-                report(&*engine, system, rollout).await
-            } else {
-                read(&*engine, system).await
+            let told = match call {
+                Ask::Report(_) | Ask::Repeat(_) => report(&*engine, system, rollout).await,
+                Ask::Read(_) => read(&*engine, system).await,
             };
             // In the very moment in which the caller is told.
             if let Ok(version) = told
@@ -202,8 +218,9 @@ impl<'s> Play<'s> {
             if self.under_way[client].as_ref().is_some_and(JoinHandle::is_finished) {
                 let ended = self.under_way[client].take().expect("it is there").await;
                 let index = self.next[client] - 1;
-                if let (Ok(Ok(_)), Ok(system)) = (ended, self.script.clients[client][index]) {
-                    self.acknowledged.push((system, rollout(client, index)));
+                let call = self.script.clients[client][index];
+                if matches!(ended, Ok(Ok(_))) && !matches!(call, Ask::Read(_)) {
+                    self.acknowledged.push((call.system(), rollout(client, index, call)));
                 }
             }
         }
@@ -251,8 +268,8 @@ fn stored(table: &HeldTable, system: Uuid) -> u64 {
     lock(&table.rows).get(&system).map_or(0, |row| row.version)
 }
 
-fn rollout(client: usize, index: usize) -> String {
-    format!("c{client}-{index}")
+fn rollout(client: usize, index: usize, call: Ask) -> String {
+    if matches!(call, Ask::Repeat(_)) { "everybody's".to_owned() } else { format!("c{client}-{index}") }
 }
 
 async fn report(engine: &dyn Engine, system: Uuid, rollout_id: String) -> Told {
@@ -292,14 +309,14 @@ fn every_order(script: &Script) {
             }
         })
     });
-    println!("{}: {orders} interleavings", script.name);
+    say(&format!("{}: {orders} interleavings\n", script.name));
 }
 
 #[test]
 fn two_systems_for_one_place() {
     every_order(&Script {
         name: "eviction against requests",
-        clients: &[&[Ok(0)], &[Ok(1)], &[Ok(0)]],
+        clients: &[&[Ask::Report(0)], &[Ask::Report(1)], &[Ask::Report(0)]],
         systems: 2,
         systems_max: 1,
         failures: 0,
@@ -313,7 +330,7 @@ fn two_systems_for_one_place() {
 fn stores_that_fail_or_lose_their_answer() {
     every_order(&Script {
         name: "failing saves and loads against requests",
-        clients: &[&[Ok(0)], &[Ok(1)]],
+        clients: &[&[Ask::Report(0)], &[Ask::Report(1)]],
         systems: 2,
         systems_max: 1,
         failures: 1,
@@ -327,7 +344,7 @@ fn stores_that_fail_or_lose_their_answer() {
 fn the_log_ends() {
     every_order(&Script {
         name: "the log's end against answers",
-        clients: &[&[Ok(0), Err(0)], &[Err(0), Ok(0)]],
+        clients: &[&[Ask::Repeat(0), Ask::Read(0)], &[Ask::Repeat(0), Ask::Report(0)]],
         systems: 1,
         systems_max: 1,
         failures: 0,
