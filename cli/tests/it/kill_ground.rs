@@ -72,11 +72,11 @@ impl Ground {
     }
 }
 
-/// Small segments, frequent snapshots: every crash point is passed within a few dozen calls.
+/// Small and short-lived segments, frequent snapshots: every crash point is passed within a few dozen calls.
 fn config(stack: &Stack) -> String {
     format!(
         "engine = \"actor\"\ndurability = \"disk\"\n[database]\nurl = \"{}\"\n[blobs]\nurl = \"{}\"\n\
-         [log]\nsegment_bytes = 4096\nsegment_age_ms_max = 300\n[snapshot]\nevents_max = 12\ndelay_ms_max = 100\n",
+         [log]\nsegment_bytes = 65536\nsegment_age_ms_max = 200\n[snapshot]\nevents_max = 12\ndelay_ms_max = 100\n",
         stack.database_url(),
         stack.blobs_url()
     )
