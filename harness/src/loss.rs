@@ -8,6 +8,8 @@
 //!
 //! After the start each acknowledged reward is looked for by its rollout: it has to be there once, with its value.
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,8 +72,7 @@ async fn on_loopback(bed: &Bed<'_>, plan: &RungPlan) -> Result<Option<Loss>, Err
     let process_killed = find(&service, acknowledged).await?;
 
     let acknowledged = until_killed(&service, gone).await?;
-    let data_dir = bed.data_dir(plan);
-    std::fs::remove_dir_all(&data_dir).map_err(|source| Error::Remove { path: data_dir, source })?;
+    lose_host(bed.data_dir(plan))?;
     let service = start(bed, plan).await?;
     let host_gone = find(&service, acknowledged).await?;
 
@@ -85,6 +86,14 @@ async fn on_loopback(bed: &Bed<'_>, plan: &RungPlan) -> Result<Option<Loss>, Err
 
 fn count(acknowledged: u64, recovered: u64) -> LossCount {
     LossCount { acknowledged, recovered, lost: acknowledged.saturating_sub(recovered) }
+}
+
+/// Deletes what was on the service's host; a rung that keeps nothing there has no directory.
+fn lose_host(data_dir: PathBuf) -> Result<(), Error> {
+    match std::fs::remove_dir_all(&data_dir) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Remove { path: data_dir, source }),
+        _ => Ok(()),
+    }
 }
 
 async fn start(bed: &Bed<'_>, plan: &RungPlan) -> Result<Server, Error> {

@@ -234,6 +234,9 @@ fn engine_options(options: &Options) -> EngineOptions {
         actor.save_events_max = snapshot.events_max;
         actor.save_delay_max = Duration::from_millis(snapshot.delay_ms_max);
         actor.tail_ratio = snapshot.tail_ratio;
+        // Segments that are sealed often are looked for as often.
+        let sealed_every = Duration::from_millis(options.log.segment_age_ms_max);
+        actor.archive_every = actor.archive_every.min(sealed_every);
     }
     built.shutdown_deadline = Duration::from_millis(options.shutdown_deadline_ms);
     built

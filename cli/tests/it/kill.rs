@@ -5,6 +5,7 @@
 //! exist in builds with debug assertions only.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,8 +188,8 @@ async fn verdict(batch: &Batch, place: &Place) -> (Verdict, Vec<String>) {
     (check(&observations, &truths), complaints)
 }
 
-async fn kill(kind: StackKind, rounds: usize, seed: u64) {
-    let Some(ground) = Ground::new(kind).await else { return };
+async fn kill(kind: StackKind, format: &str, rounds: usize, seed: u64) {
+    let Some(ground) = Ground::new(kind, format).await else { return };
     let mut dice = Dice(seed);
     let deaths = deaths(rounds, &mut dice);
     let mut run = Loop { ground, dice, totals: Totals::default(), checked: Vec::new() };
@@ -219,8 +220,10 @@ async fn kill(kind: StackKind, rounds: usize, seed: u64) {
     assert!(status.success(), "{status}: {stderr}");
     run.ground.verify();
     let (Totals { rounds, at_points, verdict }, seed) = (&run.totals, seed);
-    println!(
-        "kill loops on {kind}, seed {seed}: {rounds} rounds ({} at crash points), {} acknowledged, {} unknown, {} lost, {} doubled",
+    // Past the capture of the test runner.
+    let _ = writeln!(
+        std::io::stderr(),
+        "kill loops on {kind}, {format} snapshots, seed {seed}: {rounds} rounds ({} at crash points), {} acknowledged, {} unknown, {} lost, {} doubled",
         at_points.values().sum::<usize>(),
         verdict.acknowledged,
         verdict.unknown,
@@ -239,7 +242,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// On `kind`, unless `MIPRO_KILL_STACK` names another stack.
-async fn on(kind: StackKind, by_default: usize) {
+async fn on(kind: StackKind, format: &str, by_default: usize) {
     let only = std::env::var("MIPRO_KILL_STACK").ok();
     let only: Option<StackKind> = only.map(|name| name.parse().expect("MIPRO_KILL_STACK names a stack"));
     // A stack that neither test is for is run by the one for `embedded`.
@@ -249,19 +252,25 @@ async fn on(kind: StackKind, by_default: usize) {
         Some(_) => return,
     };
     let rounds = number("MIPRO_KILL_ROUNDS").map_or(by_default, |rounds| usize::try_from(rounds).unwrap());
-    kill(here, rounds, number("MIPRO_KILL_SEED").unwrap_or(1)).await;
+    kill(here, format, rounds, number("MIPRO_KILL_SEED").unwrap_or(1)).await;
 }
 
 /// Twice at each crash point.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kills_on_the_embedded_stack() {
-    on(StackKind::Embedded, 2 * (POINTS.len() + RANDOM)).await;
+    on(StackKind::Embedded, "binary", 2 * (POINTS.len() + RANDOM)).await;
 }
 
 /// Once at each crash point.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kills_on_the_native_stack() {
-    on(StackKind::Native, POINTS.len() + RANDOM).await;
+    on(StackKind::Native, "binary", POINTS.len() + RANDOM).await;
+}
+
+/// Once at each crash point, with whole documents behind the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_to_kills_with_whole_documents() {
+    on(StackKind::Embedded, "json", POINTS.len() + RANDOM).await;
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// `None`, and said so, where this machine has not what it takes.
-    pub(crate) async fn new(kind: StackKind) -> Option<Self> {
+    /// For a service whose snapshots have this format. `None`, and said so, where this machine has not what it takes.
+    pub(crate) async fn new(kind: StackKind, format: &str) -> Option<Self> {
         let plan = match resolve(&Request { kind, ..Request::default() }) {
             Ok(plan) => plan,
             Err(error) => {
@@ -37,7 +37,7 @@ impl Ground {
         let exe = Path::new(env!("CARGO_BIN_EXE_mipro"));
         let stack = Stack::start(plan, exe, dir.path(), &LinkSpec::loopback(), 1, &fleet).await.unwrap();
         let mock = Role::start(&["mock-llm", "--listen", "127.0.0.1:0", "--latency", "none"], &[]);
-        std::fs::write(dir.path().join("c.toml"), config(&stack)).unwrap();
+        std::fs::write(dir.path().join("c.toml"), config(&stack, format)).unwrap();
         Some(Self { stack, _fleet: fleet, mock, dir })
     }
 
@@ -72,11 +72,11 @@ impl Ground {
     }
 }
 
-/// Small segments, frequent snapshots: every crash point is passed within a few dozen calls.
-fn config(stack: &Stack) -> String {
+/// Small and short-lived segments, frequent snapshots: every crash point is passed within a few dozen calls.
+fn config(stack: &Stack, format: &str) -> String {
     format!(
         "engine = \"actor\"\ndurability = \"disk\"\n[database]\nurl = \"{}\"\n[blobs]\nurl = \"{}\"\n\
-         [log]\nsegment_bytes = 4096\nsegment_age_ms_max = 300\n[snapshot]\nevents_max = 12\ndelay_ms_max = 100\n",
+         [log]\nsegment_bytes = 65536\nsegment_age_ms_max = 200\n[snapshot]\nformat = \"{format}\"\nevents_max = 12\ndelay_ms_max = 100\n",
         stack.database_url(),
         stack.blobs_url()
     )
