@@ -152,7 +152,7 @@ fn a_configuration_that_is_wrong_is_told_in_words() {
     {
         let (status, _, stderr) = run(&[&serve[..], &[level, "--engine", engine]].concat(), &[]);
         assert_eq!(status.code(), Some(1), "never softened: {stderr}");
-        assert!(stderr.contains("given"), "{level} {engine}: {stderr}");
+        assert!(stderr.contains("give"), "{level} {engine}: {stderr}");
     }
     let (status, stdout, stderr) = run(&[&serve[..], &["os", "--check-config"]].concat(), &[]);
     assert_eq!(status.code(), Some(0), "{stderr}");

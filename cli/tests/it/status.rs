@@ -314,7 +314,7 @@ fn newest_state(dir: &std::path::Path) -> std::path::PathBuf {
     found.into_iter().max().expect("the state is stored")
 }
 
-/// A lifetime can't be set from outside, and an hour is long: so it is shortened in what is stored.
+/// A lifetime can't be set from outside, and an hour is long: so the rollout is made older in what is stored.
 #[tokio::test]
 async fn a_first_reward_after_done_comes_too_late_when_the_rollouts_time_is_up() {
     let mut world = World::engine("blob");
@@ -325,8 +325,8 @@ async fn a_first_reward_after_done_comes_too_late_when_the_rollouts_time_is_up()
     world.service.child.wait().unwrap();
     let file = newest_state(&world.dir.path().join("data"));
     let mut stored: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let ttl = stored.pointer_mut("/state/spec/limits/rollout_ttl_us").unwrap();
-    *ttl = json!(1);
+    let opened_s = stored.pointer_mut("/state/closed/0/opened_s").unwrap();
+    *opened_s = json!(opened_s.as_u64().unwrap() - 2 * 3_600);
     std::fs::write(&file, stored.to_string()).unwrap();
     world.restart();
     let (status, body) =

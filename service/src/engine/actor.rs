@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::LogTrouble;
 use super::figures::LogFigures;
 use super::keeper::Keeper;
-use super::pressure::Lanes;
+use super::pressure::{self, Lanes};
 use super::shard::{Answered, Ask, Message, Outgoing, Request, Shard, Sight, World, batch};
 use super::storage::Storage;
 use super::{
@@ -88,7 +88,7 @@ impl ActorEngine {
         let (counters, stores) = (Arc::clone(&keeper.counters), keeper.stores.clone());
         let (laggards, lagging) = mpsc::channel(LAGGARDS_MAX);
         let storage = if logged {
-            Storage::logged(keeper, &log, options.actor.format, laggards)
+            Storage::logged(keeper, &log, &options.actor, laggards)
         } else {
             Storage::Documents(keeper)
         };
@@ -135,13 +135,7 @@ impl ActorEngine {
             return Err(EngineError::Draining);
         }
         let world = &self.world;
-        let health = world.log.health();
-        if health.closed {
-            return Err(EngineError::Log(LogTrouble::Stopped));
-        }
-        if health.full {
-            return Err(EngineError::Log(LogTrouble::Full));
-        }
+        pressure::admit_new(&world.log.health())?;
         let (state, events, reply) = found(new, &world.contexts.context());
         let mut buffer = Vec::new();
         let first = batch(&state, FIRST_EPOCH, &events, &mut buffer);
@@ -157,7 +151,7 @@ impl ActorEngine {
     }
 
     /// Events that the shard has left in the log: read once they are durable, and no further than the answer may see.
-    async fn from_log(
+    async fn history(
         &self,
         system: SystemId,
         question: &Question,
@@ -270,7 +264,7 @@ impl Engine for ActorEngine {
             match outgoing {
                 Outgoing::Body(body) => Ok(Answer { body, gate }),
                 Outgoing::InLog { version } => {
-                    let body = self.from_log(system, &question, version, &gate, ledger).await?;
+                    let body = self.history(system, &question, version, &gate, ledger).await?;
                     Ok(Answer { body, gate })
                 }
                 _ => Err(STOPPED),

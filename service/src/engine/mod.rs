@@ -4,8 +4,13 @@
 //! - [`cache`]: keeps states in an LRU cache; saves at once (write-through) or behind (write-back).
 //! - [`actor`]: shard actors, a single writer per system, an event log and an output gate.
 //!
-//! What they share: the [`document`] that is stored, the [`keeper`] that loads and saves it, and the [`gate`] that holds
+//! What they share: the [`document`] that is stored whole, the `keeper` that loads and saves it, and the [`gate`] that holds
 //! answers back.
+//!
+//! The actor, in reading order: [`crate::system`] decides and applies; [`actor`] is the way to a shard; `shard` appends
+//! between the two steps; [`crate::log`] makes it durable and opens the [`gate`]; `shard::saves` and
+//! [`crate::snapshot`] store states behind; `storage` and [`crate::recovery`] bring them back. `pressure` says who is
+//! refused when the log can't keep up.
 
 pub mod actor;
 pub mod blob;

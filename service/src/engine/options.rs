@@ -117,6 +117,8 @@ pub struct ActorOptions {
     /// of it on every changed system is saved. Bounds memory and loss while a store is down. Not with a log that keeps its events:
     /// nothing is lost there, and the log is bounded itself. Default: 100,000.
     pub unsaved_events_max: u64,
+    /// How often sealed segments of the log are looked for, to be archived and trimmed. Default: 10 s.
+    pub archive_every: Duration,
     /// A system nobody has used for this long leaves memory. Default: 10 min.
     pub idle_max: Duration,
     /// How long an answer may wait for the log. Default: 10 s.
@@ -135,6 +137,7 @@ impl Default for ActorOptions {
             tail_ratio: 2,
             save_delay_max: Duration::from_secs(30),
             unsaved_events_max: 100_000,
+            archive_every: Duration::from_secs(10),
             idle_max: Duration::from_secs(600),
             gate_wait_max: Duration::from_secs(10),
         }

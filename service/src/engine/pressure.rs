@@ -17,23 +17,38 @@ const REWARDS_PCT: u64 = 95;
 /// What one system may have of the log's queue, and of its shard's mailbox once that is half full, in percent.
 const SHARE_PCT: u64 = 25;
 
+/// Whether a new system may be made, given how the log is doing.
+pub(super) fn admit_new(health: &Health) -> Result<(), EngineError> {
+    if health.closed {
+        return Err(EngineError::Log(LogTrouble::Stopped));
+    }
+    if health.full {
+        return Err(EngineError::Log(LogTrouble::Full));
+    }
+    if is_at(health, PROPOSALS_PCT) { Err(EngineError::Log(LogTrouble::Behind)) } else { Ok(()) }
+}
+
+/// Whether so much of the queue is taken.
+fn is_at(health: &Health, percent: u64) -> bool {
+    takes(health.queued_bytes, health, percent)
+}
+
+fn takes(bytes: u64, health: &Health, percent: u64) -> bool {
+    // A log without a queue is never behind.
+    health.queued_bytes_max > 0
+        && u128::from(bytes) * 100 >= u128::from(health.queued_bytes_max) * u128::from(percent)
+}
+
 /// Whether a command may be run, given how the log is doing and what its system has in the log's queue.
 pub(super) fn admit(health: &Health, command: &Command, own_bytes: u64) -> Result<(), EngineError> {
-    let Health { queued_bytes, queued_bytes_max, .. } = *health;
-    let at_least = |bytes: u64, percent: u64| {
-        u128::from(bytes) * 100 >= u128::from(queued_bytes_max) * u128::from(percent)
-    };
-    if queued_bytes_max == 0 {
-        return Ok(());
-    }
-    if at_least(own_bytes, SHARE_PCT) {
+    if takes(own_bytes, health, SHARE_PCT) {
         return Err(EngineError::TooMuch { what: "too many of this system's events wait to be written" });
     }
     let percent = match command {
         Command::StartRollout { .. } | Command::AddCandidate(_) => PROPOSALS_PCT,
         Command::Report(_) => REWARDS_PCT,
     };
-    if at_least(queued_bytes, percent) { Err(EngineError::Log(LogTrouble::Behind)) } else { Ok(()) }
+    if is_at(health, percent) { Err(EngineError::Log(LogTrouble::Behind)) } else { Ok(()) }
 }
 
 /// How much one system has in the log's queue: at most what it says, and at least half of it, in two numbers.

@@ -329,7 +329,7 @@ impl Shard {
         match outcome {
             Ok(Outcome::Loaded { system, first, result }) => self.loaded(system, first, result),
             Ok(Outcome::Saved { system, covered, memo, result }) => {
-                self.saved(system, covered, memo, result);
+                self.saved(system, covered, memo, &result);
             }
             Ok(Outcome::Durable { system }) => self.left(system),
             // The tasks catch their panics themselves, and nobody aborts them while the shard lives.
@@ -365,10 +365,12 @@ impl Shard {
                 let lsn = if self.world.logged { self.world.log.health().appended } else { Lsn(0) };
                 self.world.counters.unsaved_events.fetch_add(loaded.tail_events, Ordering::Relaxed);
                 self.slots.put(system, Slot::Active(Box::new(Active::new(*loaded, lsn))));
-                requests.for_each(|request| self.handle(request));
                 if lags {
+                    // Nobody may want it: it pushes out none of those who are in use.
+                    self.slots.demote(&system);
                     self.save(system);
                 }
+                requests.for_each(|request| self.handle(request));
             }
             Err(error) => {
                 self.world.counters.resident.fetch_sub(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::document::{self, Document};
 use super::keeper::{self, Keeper, SaveError};
-use super::{Access, EngineError, Format};
+use super::{Access, ActorOptions, EngineError, Format};
 use crate::history::History;
 use crate::log::{EventLog, segment};
 use crate::offload::Offload;
@@ -90,7 +90,7 @@ impl Storage {
     pub(super) fn logged(
         keeper: Keeper,
         log: &Arc<dyn EventLog>,
-        format: Format,
+        actor: &ActorOptions,
         laggards: mpsc::Sender<SystemId>,
     ) -> Self {
         let (stores, offload) = (keeper.stores.clone(), Offload::Pool);
@@ -101,8 +101,9 @@ impl Storage {
         let mut options = ArchiveOptions::new(segment::visit_bytes);
         // The log seals by itself, by size and by age.
         options.seal_every = std::time::Duration::ZERO;
+        options.look_every = actor.archive_every;
         let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), options, laggards);
-        let (form, recovery) = match format {
+        let (form, recovery) = match actor.format {
             Format::Document => (Form::Documents(keeper), recovery.keeping_history()),
             Format::Binary => {
                 let (recorders, counters) = (keeper.recorders.clone(), Arc::clone(&keeper.counters));

@@ -379,3 +379,55 @@ async fn retried(engine: &dyn Engine, system: uuid::Uuid, rollout: &str) {
     }
     panic!("no room for ever");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systems_that_hold_the_log_back_are_saved_and_the_log_is_trimmed() {
+    let rig = Rig::sqlite().await;
+    let mut options = lazy();
+    options.actor.archive_every = Duration::from_millis(20);
+    options.actor.systems_max = 4;
+    options.actor.tail_ratio = u64::MAX;
+    let (new, idle) = (new_system(), new_system());
+    {
+        let engine = rig.engine_at(&options, Level::Disk);
+        create(&*engine, &new).await;
+        create(&*engine, &idle).await;
+        run(&*engine, idle.system_id, report("early", 1.0)).await.unwrap();
+    }
+    // Nobody asks for the idle system again: it is loaded and saved because a segment can't go before.
+    let engine = rig.engine_at(&options, Level::Disk);
+    let filled = async {
+        let mut turn = 0;
+        while engine.figures().log.trimmed == 0 {
+            let calls = (0..50).map(|i| {
+                let (engine, id) = (engine.clone(), format!("{turn}-{i}-{}", "x".repeat(180)));
+                async move { run(&*engine, new.system_id, report(&id, 1.0)).await.map(drop) }
+            });
+            for result in join_all(calls).await {
+                result.unwrap();
+            }
+            turn += 1;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), filled).await.expect("a segment is archived and trimmed");
+    let row =
+        rig.stores().table.get(idle.system_id, &Ledger::start(Operation::Unknown)).await.unwrap().unwrap();
+    assert!(row.version > 2, "the idle system was saved: {row:?}");
+    assert_eq!(rewards(&*engine, idle.system_id).await, 1);
+    let first = ask(&*engine, idle.system_id, Question::Events { since_seq: 0, limit: 10 }).await.unwrap();
+    assert_eq!(first["items"][0]["seq"], 1, "its history is in the archive");
+}
+
+#[tokio::test]
+async fn a_new_system_is_refused_while_the_log_is_behind() {
+    let (rig, log) = (Rig::sqlite().await, HandLog::at(Level::Disk).open_wide());
+    let engine = over(&rig, &log, &lazy());
+    log.queued_bytes_max.store(100, Ordering::SeqCst);
+    log.queued_bytes.store(80, Ordering::SeqCst);
+    let ledger = Ledger::start(Operation::CreateJob);
+    let refused = engine.create(new_system(), &ledger).await.unwrap_err();
+    assert_eq!(refused, EngineError::Log(LogTrouble::Behind));
+    assert_eq!(rig.objects.counts().1, 0, "nothing was stored for it");
+    log.queued_bytes.store(79, Ordering::SeqCst);
+    create(&*engine, &new_system()).await;
+}

@@ -5,6 +5,7 @@ mod archiving;
 mod conformance;
 mod durable;
 mod faults;
+mod hand_log;
 mod histories;
 mod overlaps;
 mod recovering;

@@ -94,7 +94,7 @@ impl Shard {
         system: SystemId,
         covered: Covered,
         memo: Memo,
-        result: Result<Saved, SaveError>,
+        result: &Result<Saved, SaveError>,
     ) {
         if let Some(Slot::Leaving { .. }) = self.slots.peek(&system) {
             self.left(system);
@@ -159,8 +159,9 @@ impl Shard {
             ends += 1;
             let (world, lsn) = (Arc::clone(&self.world), active.lsn);
             self.tasks.spawn(async move {
-                // A log that has stopped or stalls is told to whoever asks next.
-                let _told = world.durable(lsn).await;
+                // However long it takes: who read the log sooner would number other events as those that are on their way. A
+                // log that has stopped keeps nothing more and is told to whoever asks next.
+                while world.durable(lsn).await == Err(EngineError::Log(LogTrouble::Slow)) {}
                 Outcome::Durable { system }
             });
         }
