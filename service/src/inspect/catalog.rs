@@ -29,7 +29,8 @@ pub(crate) struct Held {
 impl Catalog {
     pub(crate) fn note(&mut self, found: Found<'_>) {
         let first_seq = found.batch.first_seq;
-        let held = self.systems.entry(found.batch.system).or_insert(Held { first_seq, ..Held::default() });
+        let held =
+            self.systems.entry(found.batch.system).or_insert_with(|| Held { first_seq, ..Held::default() });
         held.first_seq = held.first_seq.min(first_seq);
         if held.segments.last() != Some(&found.segment) {
             held.segments.push(found.segment);
