@@ -84,7 +84,7 @@ pub(crate) struct ShowArgs {
 pub(crate) enum Format {
     /// For people
     Text,
-    /// report.json on stdout
+    /// For programs
     Json,
 }
 

@@ -57,7 +57,7 @@ fn state(data: &Path, args: &[&str]) -> (Option<i32>, String, String) {
 /// Long hexadecimal words and numbers with more digits than any count of these scenes has.
 fn redact_line(line: &str) -> String {
     let word = |word: &str| {
-        let core = word.trim_end_matches([',', ';', ':', '.']);
+        let core = word.trim_end_matches([',', ';', ':', '.', ')']);
         let rest = &word[core.len()..];
         let hex = core.len() >= 12 && core.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
         let time = core.len() >= 20 && core.ends_with('Z') && core.contains('T');

@@ -11,6 +11,7 @@
 //! 5. [`repair`] is the way out of damage.
 
 pub mod carry;
+mod catalog;
 pub mod export;
 pub mod point;
 pub mod problem;
@@ -46,8 +47,8 @@ use crate::snapshot::archive::Archive;
 use crate::snapshot::format::FormatError;
 use crate::store::{StoreError, Stores, SystemRow};
 use crate::system::{Recorded, State};
+use catalog::Catalog;
 use read_log::ReadLog;
-use segments::Catalog;
 
 /// Systems asked of the table at a time.
 pub const PAGE: usize = 256;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::segments::{Catalog, LogDir, Scan};
+use super::catalog::Catalog;
+use super::segments::{LogDir, Scan};
 use crate::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
 
 /// A log that is read and never appended to.

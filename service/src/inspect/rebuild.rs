@@ -113,6 +113,7 @@ pub(super) fn swap(old: &Path, new: &Path, aside: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error.into()),
     }
-    let parent = old.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        old.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     std::fs::File::open(parent)?.sync_all()
 }

@@ -59,6 +59,9 @@ pub struct SystemPlan {
     pub new_snapshot: bool,
     /// BLAKE3 of the state it will have.
     pub state_hash: Option<String>,
+    /// The log holds more of it than it keeps.
+    #[serde(skip)]
+    cuts_log: bool,
     #[serde(skip)]
     row: Option<SystemRow>,
     #[serde(skip)]
@@ -154,7 +157,7 @@ impl Inspector {
         // Without indexes, a gap in a system's events tells of one lost record at least.
         let gaps = plan.systems.iter().filter(|plan| plan.lost.is_some()).count() as u64;
         plan.lost_unknown = if lost.is_empty() { unknown.saturating_sub(gaps) } else { unknown };
-        plan.rebuilds_log |= plan.systems.iter().any(|plan| plan.keeps_to.is_some());
+        plan.rebuilds_log |= plan.systems.iter().any(|plan| plan.cuts_log);
         plan.inspected = Some(inspector.log.clone());
         Ok(plan)
     }
@@ -212,6 +215,7 @@ impl Inspector {
             problem,
             lost: lost_beyond(keeps_to, row.version.max(last_logged), named),
             new_snapshot,
+            cuts_log: last_logged > keeps_to,
             state_hash: Some(state_hash(&state)),
             state: new_snapshot.then(|| Box::new(state)),
             row: Some(row),
@@ -257,7 +261,8 @@ impl Inspector {
     pub async fn repair(&self, plan: &mut Plan) -> Result<Repaired, InspectError> {
         let _lock = self.lock().await?;
         let mut repaired = Repaired::default();
-        let cut: Cut = plan.systems.iter().filter_map(|p| Some((p.system, p.keeps_to?))).collect();
+        let cutting = plan.systems.iter().filter(|plan| plan.cuts_log);
+        let cut: Cut = cutting.filter_map(|plan| Some((plan.system, plan.keeps_to?))).collect();
         let log = plan.inspected.clone().unwrap_or_else(|| self.log.clone());
         let staged = if plan.rebuilds_log { Some(self.stage(log, cut).await?) } else { None };
         for system in plan.systems.iter_mut().filter(|plan| plan.new_snapshot) {
@@ -364,6 +369,7 @@ impl SystemPlan {
             keeps_to: Some(keeps_to),
             lost: None,
             new_snapshot: false,
+            cuts_log: false,
             state_hash: None,
             row: None,
             state: None,

@@ -216,7 +216,9 @@ pub(super) fn plan(plan: &Plan, log: &Path) -> String {
     if plan.is_empty() {
         return "nothing needs repair\n".to_owned();
     }
-    line!(text, "log {}: {} places are damaged", log.display(), plan.problems.len());
+    if !plan.problems.is_empty() {
+        line!(text, "log {}: damaged at {} places", log.display(), plan.problems.len());
+    }
     for problem in &plan.problems {
         line!(text, "  {}: {}", problem.place, problem.problem);
     }
