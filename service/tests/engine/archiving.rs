@@ -6,11 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mipro_service::engine::EngineError;
-use mipro_service::log::{EventLog as _, Segments as _};
+use mipro_service::engine::{Access, EngineError};
+use mipro_service::history::History;
+use mipro_service::log::disk::RealDisk;
+use mipro_service::log::segment::{self, SegmentLog, SegmentOptions};
+use mipro_service::log::{Batch, EventLog as _, Level, Lsn, Segments as _};
+use mipro_service::offload::Offload;
+use mipro_service::recovery::Recovery;
 use mipro_service::snapshot::archive::index::{self, Index};
 use mipro_service::snapshot::archive::reader::Epochs;
-use mipro_service::snapshot::archive::{ArchiveError, ArchiveOptions, Archiver};
+use mipro_service::snapshot::archive::{Archive, ArchiveError, ArchiveOptions, Archiver};
 use mipro_service::store::blobs::PutRule;
 use mipro_telemetry::Stage;
 use proptest::prelude::*;
@@ -28,6 +33,16 @@ async fn put(world: &World, key: &str, bytes: impl Into<Bytes>) {
 async fn archived(world: &World) -> Vec<String> {
     let keys = world.keys().await;
     keys.into_iter().filter(|key| key.starts_with("log/")).collect()
+}
+
+/// Waits for what nothing tells of.
+async fn until(mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it takes far less");
 }
 
 #[tokio::test]
@@ -192,22 +207,67 @@ async fn in_the_background_it_seals_archives_backs_off_and_stops() {
     world.objects().set_down(true);
     let handle = Archiver::spawn(world.log.clone(), world.rig.stores(), options, laggards).unwrap();
     let failed = world.objects();
-    while handle.figures().failures < 3 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| handle.figures().failures >= 3).await;
     failed.set_down(false);
     assert_eq!(named.recv().await, Some(live.id()), "the engine is asked");
     live.snapshot(&world.writer).await.unwrap();
     handle.look();
-    while handle.figures().trimmed == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| handle.figures().trimmed > 0).await;
     reaches(&world.rig.objects.puts, 4).await;
     handle.stop().await;
     assert_eq!(world.log.rows().len(), 0);
     let memory = Arc::new(mipro_service::log::MemoryLog::default());
     let (laggards, _named) = mpsc::channel(1);
     assert!(Archiver::spawn(memory, world.rig.stores(), options, laggards).is_none());
+}
+
+/// The same over the log of files.
+#[tokio::test]
+async fn the_log_of_files_is_archived_trimmed_and_read_back() {
+    let home = tempfile::tempdir().unwrap();
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 3);
+    let options = SegmentOptions::at(home.path());
+    let (log, _) = SegmentLog::open(options, Arc::new(RealDisk)).unwrap();
+    let mut durable = log.reached(Level::Disk).unwrap();
+    let append = |from: usize| {
+        let rows = world.log.rows().split_off(from);
+        let mut last = Lsn(0);
+        for row in &rows {
+            let (system, epoch, first_seq, count) = (row.system, row.epoch, row.first_seq, row.count);
+            last = log.append(&Batch { system, epoch, first_seq, count, payload: &row.payload }).unwrap();
+        }
+        last
+    };
+    let last = append(0);
+    durable.wait_for(|lsn| *lsn >= last).await.unwrap();
+    let stores = world.rig.stores();
+    let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, Offload::Pool));
+    let recovery =
+        Recovery::new(stores.clone(), log.clone(), Offload::Pool).with_archive(Arc::clone(&archive));
+    let history = History::new(stores.clone(), log.clone(), Offload::Pool).with_archive(archive);
+    let back = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
+    assert_eq!(back.state, live.state);
+
+    live.snapshot(&world.writer).await.unwrap();
+    let (laggards, _named) = mpsc::channel(8);
+    let options = ArchiveOptions::new(segment::visit_bytes);
+    let mut archiver = Archiver::new(log.clone(), stores.clone(), options, laggards).unwrap();
+    log.segments().unwrap().seal();
+    until(|| !log.segments().unwrap().sealed().is_empty()).await;
+    archiver.turn().await.unwrap();
+    assert_eq!((archiver.figures().trimmed, log.segments().unwrap().sealed()), (1, vec![]));
+
+    let rows = world.log.rows().len();
+    live.work(&world.log, 2);
+    let last = append(rows);
+    durable.wait_for(|lsn| *lsn >= last).await.unwrap();
+    assert_eq!(history.events(live.id(), 0, 1_000).await.unwrap(), live.history, "archive, then log");
+    let row = stores.table.get(live.id(), &ledger()).await.unwrap().unwrap();
+    put(&world, &row.state_ref.unwrap(), "damage").await;
+    let back = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
+    assert!(back.fell_back && back.state == live.state, "the one before, archive, log");
 }
 
 #[test]

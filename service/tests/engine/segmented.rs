@@ -153,7 +153,7 @@ impl Segments for SegmentedLog {
         let mut spans = BTreeMap::new();
         for row in &self.inside.lock().unwrap().sealed[&id] {
             let batch = row.entry().batch;
-            let span = spans.entry(row.system).or_insert_with(|| (batch.first_seq, batch.last_seq()));
+            let span = spans.entry(row.system).or_insert((batch.first_seq, 0));
             *span = (span.0.min(batch.first_seq), span.1.max(batch.last_seq()));
         }
         let span = |(system, (first_seq, last_seq))| Span { system, first_seq, last_seq };

@@ -114,6 +114,12 @@ pub(super) fn tend(dir: &dyn Dir, kept: &Kept) -> io::Result<()> {
     }
 }
 
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.shared.panicked("the log's helper");
+    }
+}
+
 /// Writes an index beside its segment, in place of what may be there.
 pub(super) fn write_index(dir: &dyn Dir, of: &Of, index: &SegmentIndex) -> io::Result<()> {
     let name = file::index_name(of.id);

@@ -1,6 +1,6 @@
 //! The log of files: all systems of the process interleaved in segments, one write and one sync for a group of appends.
 //!
-//! Suggested reading order: [`record`] and [`file`] (what is on the disk), [`queue`] (an append), [`writer`] (a group),
+//! Suggested reading order: [`record`] and [`mod@file`] (what is on the disk), [`queue`] (an append), [`writer`] (a group),
 //! [`recover`] (a start), [`index`] and [`reader`] (finding it again), [`control`], [`helper`].
 //!
 //! **Who does what.** [`EventLog::append`] copies the events into a buffer under one short lock. The writer takes the whole
@@ -186,6 +186,7 @@ impl SegmentLog {
     }
 
     /// As [`SegmentLog::open`], without threads: the caller drives the log.
+    /// Closing it then only asks: the [`Stepper`] writes and syncs what was appended when it is driven on.
     ///
     /// # Errors
     /// As [`SegmentLog::open`].
@@ -348,6 +349,13 @@ impl Segments for SegmentLog {
 }
 
 impl SegmentLog {
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, catalog::Kept>) -> R) -> R {
+        let mut catalog = self.shared.catalog_mut();
+        let result = change(&mut catalog.sealed);
+        self.shared.kept.count(&catalog);
+        result
+    }
+
     fn remove(&self, id: u64) -> Result<(), ReadError> {
         // Before its file: a reader who misses the file must find the segment gone.
         let kept = self.change(|sealed| sealed.remove(&id));
@@ -361,15 +369,6 @@ impl SegmentLog {
             }
         }
         Ok(())
-    }
-}
-
-impl SegmentLog {
-    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, catalog::Kept>) -> R) -> R {
-        let mut catalog = self.shared.catalog_mut();
-        let result = change(&mut catalog.sealed);
-        self.shared.kept.count(&catalog);
-        result
     }
 }
 

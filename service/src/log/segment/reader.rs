@@ -20,8 +20,8 @@ use super::scan::{damaged, scan_sealed};
 use super::shared::Shared;
 use super::{file, helper};
 
-/// Index files held open.
-const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
+/// Index files held open: all of them, with the default options.
+const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
 /// Read at once: most records are smaller.
 const READ_BYTES: usize = 4096;
 

@@ -24,7 +24,7 @@ use super::super::{Lsn, ReadError, Sealed};
 use super::catalog::{Catalog, Kept, Open};
 use super::control::{self, Control};
 use super::file::{self, SegmentHeader};
-use super::index::{SegmentIndex, Sidecar};
+use super::index::{Of, SegmentIndex, Sidecar};
 use super::queue::Spare;
 use super::scan::{Scanned, Tail, damaged, scan, scan_sealed, tail};
 use super::{OpenError, Opened, SegmentOptions, helper};
@@ -216,19 +216,22 @@ impl Verified {
     fn sealed(&mut self, dir: &dyn Dir, id: u64, control: &Control) -> Result<(), OpenError> {
         let name = file::name(id);
         let content = read(dir, &name)?;
-        let mut index = SegmentIndex::default();
+        // Where there is an index, it was written after the file had been cut to its content.
+        let mut index = (!has_index(dir, &content)).then(SegmentIndex::default);
         let scanned = scan_sealed(&name, &content, &mut |at, header, _| {
-            index.add(header, u32::try_from(at).unwrap_or(u32::MAX));
+            if let Some(index) = &mut index {
+                index.add(header, u32::try_from(at).unwrap_or(u32::MAX));
+            }
             ControlFlow::Continue(())
         })?;
         let Some(scanned) = scanned else { return Ok(()) };
         self.check(&name, id, &scanned, control)?;
-        self.keep(dir, &scanned, index, content.len() > scanned.end);
+        self.keep(dir, &scanned, index);
         Ok(())
     }
 
-    /// Adds a sealed segment; its index is made where it is missing.
-    fn keep(&mut self, dir: &dyn Dir, scanned: &Scanned, index: SegmentIndex, cut: bool) {
+    /// Adds a sealed segment; its file is cut and its index written if `index` brings one.
+    fn keep(&mut self, dir: &dyn Dir, scanned: &Scanned, index: Option<SegmentIndex>) {
         let header = scanned.header;
         let sealed = Sealed {
             id: header.id,
@@ -236,12 +239,8 @@ impl Verified {
             last_lsn: scanned.last_lsn,
             bytes: scanned.end as u64,
         };
-        let mut kept = Kept { sealed, header, index: None, tended: true };
-        let there = dir.open(&file::index_name(header.id)).map_err(Into::into);
-        if there.and_then(|file| Sidecar::open(file, &kept.of())).is_err() {
-            kept.index = Some(Arc::new(index));
-        }
-        if (cut || kept.index.is_some())
+        let mut kept = Kept { sealed, header, index: index.map(Arc::new), tended: true };
+        if kept.index.is_some()
             && let Err(error) = helper::tend(dir, &kept)
         {
             tracing::warn!(%error, segment = header.id, "a sealed segment's index can't be written now");
@@ -282,7 +281,7 @@ impl Verified {
             .and_then(|()| file.sync_data())
             .map_err(io_error(&name))?;
         if scanned.sealed {
-            self.keep(dir, &scanned, index, false);
+            self.keep(dir, &scanned, Some(index));
         } else {
             let (header, end, last_lsn) = (scanned.header, scanned.end as u64, scanned.last_lsn);
             self.open = Some(Open { header, file, index, end, last_lsn });
@@ -317,6 +316,14 @@ impl Verified {
         self.opened.cut_at = Some((name.to_owned(), scanned.end as u64));
         Ok(())
     }
+}
+
+/// Whether a sealed segment whose file holds `content` and nothing more has its index.
+fn has_index(dir: &dyn Dir, content: &[u8]) -> bool {
+    let Ok(SegmentHeader { log, id, salt, .. }) = SegmentHeader::decode(content) else { return false };
+    let of = Of { log, id, content_bytes: content.len() as u64, salt };
+    let there = dir.open(&file::index_name(id)).map_err(Into::into);
+    there.and_then(|file| Sidecar::open(file, &of)).is_ok()
 }
 
 fn read(dir: &dyn Dir, name: &str) -> Result<Vec<u8>, OpenError> {

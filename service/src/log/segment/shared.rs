@@ -18,7 +18,7 @@ use super::queue::Queue;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the log's disk failed to {step} {file}: {reason}")]
 pub struct Fault {
-    /// `write`, `sync` or `create`.
+    /// `write`, `sync` or `create`; `drive` where a thread of the log panicked, a bug.
     pub step: &'static str,
     /// The file's name within the log's directory.
     pub file: String,
@@ -74,6 +74,14 @@ impl Shared {
         // After the fault is set: whoever finds the log closed finds the reason, too.
         self.queue.close();
         self.bell.ring();
+    }
+
+    /// To be called where a thread ends: without writer or helper the log can't go on, and somebody must be told.
+    pub(super) fn panicked(&self, file: &str) {
+        if std::thread::panicking() {
+            let reason = "it panicked".to_owned();
+            self.fail(Fault { step: "drive", file: file.to_owned(), reason });
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -327,6 +327,7 @@ pub(super) fn control_fault(step: &'static str, error: &io::Error) -> Fault {
 impl Drop for Writer {
     /// Without a writer nothing that is appended would ever be written.
     fn drop(&mut self) {
+        self.shared.panicked("the log's writer");
         self.shared.queue.close();
     }
 }

@@ -95,7 +95,9 @@ fn a_bit_flipped_in_the_open_segment_is_never_swallowed() {
     let bytes = small.disk.content(path).unwrap().len();
     let used = 64 * 4 + 20 + 30 + 40;
     for at in 0..bytes {
-        for bit in 0..8 {
+        // Every bit of what is written, and one of each byte that is not.
+        let bits = if at < used { 0..8 } else { at % 8..at % 8 + 1 };
+        for bit in bits {
             let disk = small.with(path, |content| content[at] ^= 1 << bit);
             let current = small.judge(&disk, small.last, path, &format!("{at}.{bit}"));
             assert_eq!(current.is_err(), at < used, "{at}.{bit}: all records were durable");

@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mipro_telemetry::{Operation as Work, Recorders, Stage};
+
 use super::support::{Content, Rig, Written, open, options, path, system};
+use crate::log::disk::RealDisk;
 use crate::log::disk::sim::{Operation, SimDisk};
 use crate::log::segment::{OpenError, SegmentLog, SegmentOptions, control, file, visit_bytes};
 use crate::log::{Batch, Entry, EventLog, Level, Lsn, ReadError, Segments};
@@ -188,6 +191,30 @@ fn only_one_process_has_a_log_open() {
     let Rig { disk, log, stepper, .. } = rig;
     drop((log, stepper));
     open(&disk, options()).unwrap();
+}
+
+#[test]
+fn the_real_disk_has_real_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SegmentOptions { dir: dir.path().join("log"), ..options() };
+    let (log, _) = SegmentLog::open(options.clone(), Arc::new(RealDisk)).unwrap();
+    let refused = SegmentLog::open(options.clone(), Arc::new(RealDisk)).unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    drop(log);
+    SegmentLog::open(options, Arc::new(RealDisk)).unwrap();
+}
+
+#[test]
+fn syncs_are_clocked_as_background_work() {
+    let recorders = Recorders::new();
+    let options = SegmentOptions { recorders: Some(recorders.clone()), ..options() };
+    let mut rig = open(&SimDisk::new(), options).unwrap();
+    rig.append(0, 1, 10).unwrap();
+    rig.append(0, 1, 10).unwrap();
+    rig.settle();
+    let snapshot = recorders.snapshot();
+    let row = snapshot.stage(Work::Background, Stage::LogSync, None).unwrap();
+    assert_eq!(row.count, 1, "one sync for both");
 }
 
 #[test]
