@@ -91,7 +91,14 @@ impl Client {
                 self.todo.pop_front();
             }
         }
-        self.todo.front().cloned()
+        let step = self.todo.front_mut()?;
+        if let (true, Some(beside)) = (std::mem::replace(&mut step.begun, true), &mut step.beside)
+            && dice.chance(500)
+        {
+            // Of two rivals the other one may come first this time.
+            std::mem::swap(&mut step.call, beside);
+        }
+        Some(step.clone())
     }
 
     fn plan(&mut self, system: usize, dice: &mut Dice) {
@@ -104,7 +111,7 @@ impl Client {
         let both = report(Status::RewardDone, Some(reward));
         let twice = |call: Call| Step { beside: Some(call.clone()), ..once(call) };
         self.rollouts += 1;
-        let steps = match dice.below(13) {
+        let steps = match dice.below(15) {
             0 | 1 => vec![once(start), once(first), once(done)],
             2 | 3 => vec![once(start), once(both)],
             4 => vec![once(start), once(report(Status::Failed, None))],
@@ -116,7 +123,7 @@ impl Client {
             6 => vec![once(start), once(done), once(first)],
             7 => vec![once(start), once(first), once(report(Status::Reward, Some(reward + 1.0))), once(done)],
             8 => vec![twice(start), twice(both)],
-            9 => {
+            9 | 13 | 14 => {
                 let rival = report(Status::Reward, Some(reward + 2.0));
                 vec![once(start), Step { beside: Some(rival), ..once(first) }, once(done)]
             }
@@ -154,13 +161,8 @@ impl Client {
             // Now and then nobody ever asks again what became of a call.
             self.todo.pop_front();
             if definite {
-                self.past.push(step.clone());
+                self.past.push(Step { begun: false, ..step.clone() });
             }
-        } else if let Some(Step { call, beside: Some(beside), .. }) = self.todo.front_mut()
-            && dice.chance(500)
-        {
-            // Of two rivals the other one may come first this time.
-            std::mem::swap(call, beside);
         }
     }
 }

@@ -26,13 +26,15 @@
 //! `cargo test -p mipro-service --test sim`; `MIPRO_SIM_SEEDS=5000` and `MIPRO_SIM_SEED=1` say how many and from where; `just sim 42`
 //! shows one. [`explore`] tries every order of a few messages instead.
 //!
-//! What it is worth: the service broken on purpose, by hand, and the first seed of 150 that shows it.
+//! What it is worth: the service broken on purpose, by hand, and the first seed that showed it (seeds shift when histories
+//! change). Not shown by 150 seeds: a system evicted before its events are durable, while its saves fail.
 //!
 //! | broken | shown by seed | and by `explore` |
 //! |---|---|---|
 //! | the gate opens one event early | 1 | yes |
-//! | a duplicate passes without its gate | 7 | |
+//! | a duplicate passes without its gate | 7 | yes |
 //! | a read passes without its gate | 57 | |
+//! | a refusal passes without its gate | 16 | |
 //! | a new process takes the old epoch | 1 | |
 //! | the tail begins one event late | 1 | |
 //! | the tail's fold ends after 20 events | 41 | |
@@ -239,7 +241,7 @@ fn nothing_acknowledged_is_lost_and_nothing_happens_twice() {
 /// The same seed gives the same history: every observation, every operation of the disk, every object.
 #[test]
 fn a_seed_repeats_itself() {
-    for seed in 1..=SEEDS_TWICE {
+    for seed in 1..=number("MIPRO_SIM_SEEDS").unwrap_or(SEEDS_TWICE) {
         let (one, two) = (history(seed, false), history(seed, false));
         assert_eq!(one.hash, two.hash, "seed {seed}");
     }

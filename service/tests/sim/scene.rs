@@ -221,8 +221,11 @@ impl Trace {
     }
 
     fn flush(&mut self) {
-        // Stable: what one lane did keeps its order.
-        self.held.sort_by_key(|(lane, _)| *lane);
+        // Stable: what one lane did keeps its order. A system's stores may have two calls in one instant.
+        self.held.sort_by(|(a, x), (b, y)| {
+            let of_stores = (STORES..=ARCHIVE).contains(a);
+            a.cmp(b).then_with(|| if of_stores { x.cmp(y) } else { std::cmp::Ordering::Equal })
+        });
         for (lane, line) in self.held.drain(..) {
             let line = format!("{:>7} {lane:>2} {line}\n", self.instant);
             self.hasher.update(line.as_bytes());

@@ -107,23 +107,16 @@ struct Travels {
     scene: Arc<Scene>,
     wire: Arc<Wire>,
     trouble: Trouble,
-    /// Calls so far, by lane: each lane has dice of its own.
-    calls: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Travels {
     fn new(scene: &Arc<Scene>, wire: &Arc<Wire>, trouble: Trouble) -> Self {
-        Self { scene: Arc::clone(scene), wire: Arc::clone(wire), trouble, calls: Mutex::default() }
+        Self { scene: Arc::clone(scene), wire: Arc::clone(wire), trouble }
     }
 
-    fn begin(&self, lane: u64) -> Travel {
-        let turn = {
-            let mut calls = lock(&self.calls);
-            let turn = calls.entry(lane).or_default();
-            *turn += 1;
-            *turn
-        };
-        let mut dice = self.scene.dice("store", &[self.trouble as u64, lane, turn]);
+    /// Calls that begin in one instant for the same thing fare alike: which of them came first is chance.
+    fn begin(&self, lane: u64, what: &str) -> Travel {
+        let mut dice = self.scene.dice(what, &[lane, self.scene.now_ms()]);
         let faults = if self.scene.is_calm() { 0 } else { self.scene.weather.store_faults };
         let fate = match dice.chance(faults) {
             _ if self.scene.has(self.trouble) => Fate::Refused,
@@ -145,7 +138,7 @@ impl Travels {
         what: String,
         apply: impl FnOnce() -> R + Send + 'static,
     ) -> Option<R> {
-        let travel = self.begin(lane);
+        let travel = self.begin(lane, &what);
         let result = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&result);
         let scene = Arc::clone(&self.scene);
