@@ -1,8 +1,9 @@
 //! One rung, from its service's start to its figures.
 //!
-//! The steps, in order: set the link; start the service; make systems, and their past; warm up; read the counters; measure;
-//! read what the processes used and what the database says; stop the service, which saves what it had not saved; read the
-//! counters again. What the emulated link counted beyond what callers waited for is the background's.
+//! The steps, in order: set the link; make systems that have a past; start the service; else make systems now; warm up; read
+//! the counters; measure; read what the processes used, what the database says and how often the log was synced; stop the
+//! service, which saves what it had not saved; read the counters again. What the emulated link counted beyond what callers
+//! waited for is the background's.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bed::Bed;
-use crate::ladder::{RungLink, RungPlan};
+use crate::ladder::{Keeping, RungLink, RungPlan};
 use crate::meter::{Meter, Processes};
 use crate::options::{Error, STOP_DEADLINE};
 use crate::service_client::ServiceClient;
@@ -31,9 +32,15 @@ pub(crate) async fn measure(
     let failed = |source| Error::Load { rung: plan.name, source };
     // What is not measured need not wait for the link.
     bed.stack.set_link(&LinkSpec::loopback()).await?;
+    // The past is made by a service of its own: of a log there is one user at a time.
+    let past = past(bed, plan).await?;
     let service = bed.service(plan).await?;
     let mut load = bed.load(plan, service.as_ref().map(|s| &s.url));
-    load.system_ids = prepare(bed, plan, &load).await?;
+    load.system_ids = match past {
+        Some(systems) => systems,
+        None if service.is_some() => mipro_loadgen::prepare(&load).await.map_err(failed)?,
+        None => Vec::new(),
+    };
     bed.stack.set_link(&link_of(bed, plan)).await?;
 
     let warm = mipro_loadgen::Options {
@@ -80,14 +87,12 @@ fn link_of(bed: &Bed<'_>, plan: &RungPlan) -> LinkSpec {
     }
 }
 
-async fn prepare(bed: &Bed<'_>, plan: &RungPlan, load: &mipro_loadgen::Options) -> Result<Vec<Uuid>, Error> {
-    if load.target.is_none() {
-        return Ok(Vec::new());
+/// Systems with past rollouts, where the run asks for such and the rung has a service.
+async fn past(bed: &Bed<'_>, plan: &RungPlan) -> Result<Option<Vec<Uuid>>, Error> {
+    if bed.options.history == 0 || plan.keeping == Keeping::None {
+        return Ok(None);
     }
-    if bed.options.history > 0 {
-        return growth::systems_with_a_past(bed, plan, load).await;
-    }
-    mipro_loadgen::prepare(load).await.map_err(|source| Error::Load { rung: plan.name, source })
+    growth::systems_with_a_past(bed, plan).await.map(Some)
 }
 
 fn filled(plan: &RungPlan, outcome: &Outcome, used: Processes, database: DatabaseReport) -> Rung {

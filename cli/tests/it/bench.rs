@@ -60,6 +60,13 @@ fn a_small_ladder_makes_a_report_whose_books_balance() {
             && (critical("write-through", "s3_put") - 3.0).abs() < 1e-9
     );
     assert!(critical("write-back", "s3_put").abs() < 1e-9 && critical("parallel", "s3_put").abs() < 1e-9);
+    let of = |name: &str| rungs.iter().find(|r| r["name"] == name).unwrap();
+    let (back, parallel) = (of("write-back"), of("parallel"));
+    assert_eq!((&back["durability"], &parallel["durability"]), (&"memory".into(), &"disk".into()));
+    assert!(back["loss"]["process_killed"]["lost"].as_u64() > Some(0), "the trial can lose: {back}");
+    assert_eq!(parallel["loss"]["process_killed"]["lost"], 0, "{}", parallel["loss"]);
+    assert_eq!(of("blob")["loss"]["host_gone"]["lost"], 0, "{}", of("blob")["loss"]);
+    assert!(parallel["counts"]["background"]["log_syncs"].as_f64() > Some(0.0), "{}", parallel["counts"]);
     for file in ["report.html", "config.toml", "rollout.hlog"] {
         assert!(out.join(file).exists(), "no {file}");
     }
