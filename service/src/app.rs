@@ -160,10 +160,8 @@ pub async fn run(
         engine::build_with_log(&engine_options(&options), stores.clone(), recorders.clone(), events.log());
     let served = serve(options, keys, engine, recorders, listener, ready, shutdown).await;
     stores.table.close().await;
-    let fault = events.fault();
-    events.close().await;
-    match (served, fault) {
-        (Err(Error::LogFailed { .. }), Some(reason)) => Err(Error::LogFailed { reason }),
+    match (served, events.close().await) {
+        (Ok(()) | Err(Error::LogFailed { .. }), Some(reason)) => Err(Error::LogFailed { reason }),
         (served, _) => served,
     }
 }

@@ -62,7 +62,7 @@ impl fmt::Display for Level {
 /// A word that names no level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no durability level of that name; levels are memory, os, disk, postgres, object (D0 to D4)"
+    "there is no durability level of that name; levels are memory, os, disk, postgres, object (D0 to D4), stored"
 )]
 pub struct UnknownLevel;
 
@@ -77,6 +77,7 @@ impl FromStr for Level {
             "disk" | "d2" => Ok(Self::Disk),
             "postgres" | "d3" => Ok(Self::Postgres),
             "object" | "d4" => Ok(Self::Object),
+            "stored" => Ok(Self::Stored),
             _ => Err(UnknownLevel),
         }
     }

@@ -13,6 +13,7 @@ use crate::engine::EngineError;
 use crate::engine::document::{Document, corrupt};
 use crate::log::{Entry, EventLog, Level, ReadError, Segments};
 use crate::offload::Offload;
+use crate::recovery::log_failed;
 use crate::snapshot::archive::Archive;
 use crate::snapshot::archive::reader::{Epochs, Fold};
 use crate::snapshot::is_snapshot;
@@ -106,7 +107,7 @@ impl History {
         };
         let read = self.offload.run(work).await;
         let read = read.map_err(|_| EngineError::Internal { what: "reading the log panicked" })?;
-        let (page, next) = read.map_err(|error| corrupt("log", error.to_string()))?;
+        let (page, next) = read.map_err(|error| log_failed(&error))?;
         Ok((page.checked(system)?, next))
     }
 
@@ -138,7 +139,7 @@ impl History {
         };
         let read = self.offload.run(work).await;
         let read = read.map_err(|_| EngineError::Internal { what: "reading the log panicked" })?;
-        let epochs = read.map_err(|error| corrupt("log", error.to_string()))?;
+        let epochs = read.map_err(|error| log_failed(&error))?;
         let page = archive.fold(system, sources, &epochs, until_seq, page).await?;
         Ok((page.checked(system)?, epochs))
     }

@@ -39,6 +39,9 @@ pub struct Recovered {
     pub snapshot_bytes: u64,
     /// Events folded on top of it.
     pub tail_events: u64,
+    /// Events beyond what the row says is stored. Fewer than the tail's after falling back: a state that is no newer than the
+    /// row has nothing to save.
+    pub unsaved_events: u64,
     /// Their bytes in the log.
     pub tail_bytes: u64,
     /// The newest snapshot could not be read, and this is from the one before it and a longer tail.
@@ -148,7 +151,9 @@ impl Recovery {
             tail_events: tail.events,
             tail_bytes: tail.bytes,
             fell_back: bad.is_some(),
-            named: [row.state_ref, row.previous.map(|previous| previous.state_ref)],
+            unsaved_events: tail.state.version.saturating_sub(row.version),
+            // What it fell back to must outlive the damaged one: it is not up for deletion.
+            named: [row.state_ref, row.previous.map(|previous| previous.state_ref).filter(|_| bad.is_none())],
             state: tail.state,
             history: tail.history,
         })
@@ -316,8 +321,12 @@ fn panicked() -> EngineError {
     EngineError::Internal { what: "reading the log panicked" }
 }
 
-fn log_failed(error: &crate::log::ReadError) -> EngineError {
+/// A log that could not be read. What the disk refuses now it may give later; damage stays.
+pub(crate) fn log_failed(error: &crate::log::ReadError) -> EngineError {
     let problem = error.to_string();
     tracing::error!(problem, "the log can't be read");
-    EngineError::Corrupt { object: "log".to_owned(), problem }
+    match error {
+        crate::log::ReadError::Io { .. } => EngineError::unavailable("the event log"),
+        crate::log::ReadError::Damaged { .. } => EngineError::Corrupt { object: "log".to_owned(), problem },
+    }
 }

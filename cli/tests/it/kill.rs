@@ -252,25 +252,25 @@ async fn on(kind: StackKind, format: &str, by_default: usize) {
         Some(_) => return,
     };
     let rounds = number("MIPRO_KILL_ROUNDS").map_or(by_default, |rounds| usize::try_from(rounds).unwrap());
-    kill(here, format, rounds, number("MIPRO_KILL_SEED").unwrap_or(1)).await;
+    Box::pin(kill(here, format, rounds, number("MIPRO_KILL_SEED").unwrap_or(1))).await;
 }
 
 /// Twice at each crash point.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kills_on_the_embedded_stack() {
-    on(StackKind::Embedded, "binary", 2 * (POINTS.len() + RANDOM)).await;
+    Box::pin(on(StackKind::Embedded, "binary", 2 * (POINTS.len() + RANDOM))).await;
 }
 
 /// Once at each crash point.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kills_on_the_native_stack() {
-    on(StackKind::Native, "binary", POINTS.len() + RANDOM).await;
+    Box::pin(on(StackKind::Native, "binary", POINTS.len() + RANDOM)).await;
 }
 
 /// Once at each crash point, with whole documents behind the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kills_with_whole_documents() {
-    on(StackKind::Embedded, "json", POINTS.len() + RANDOM).await;
+    Box::pin(on(StackKind::Embedded, "json", POINTS.len() + RANDOM)).await;
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Events {
                 cut_bytes,
                 file,
                 offset,
-                "the log ended in a record that was not written to its end; it was never acknowledged, and is cut off"
+                "the log ended in records that no sync had covered; they are cut off, and were never acknowledged at the level disk"
             );
         }
         if level == DurabilityLevel::Disk && disk::is_temporary(&dir).unwrap_or(false) {
@@ -77,21 +77,14 @@ impl Events {
         }
     }
 
-    /// Why the log has stopped by itself, if it has.
-    pub(super) fn fault(&self) -> Option<String> {
-        match self {
-            Self::InMemory => None,
-            Self::InFiles(log) => log.fault().borrow().as_ref().map(ToString::to_string),
-        }
-    }
-
-    /// Writes what was taken, and ends the log's threads.
-    pub(super) async fn close(self) {
-        if let Self::InFiles(log) = self
-            && tokio::task::spawn_blocking(move || log.close()).await.is_err()
-        {
+    /// Writes what was taken, and ends the log's threads. Gives why the log has stopped by itself, if it has, be it now.
+    pub(super) async fn close(self) -> Option<String> {
+        let Self::InFiles(log) = self else { return None };
+        let fault = log.fault();
+        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
             tracing::error!("closing the event log panicked");
         }
+        fault.borrow().as_ref().map(ToString::to_string)
     }
 }
 

@@ -172,12 +172,19 @@ impl ActorEngine {
         let mut answers = Vec::with_capacity(self.shards.len());
         for shard in &self.shards {
             let (answer, answered) = oneshot::channel();
-            shard.sender.send(Message::Drain { deadline, answer }).await.map_err(|_| STOPPED)?;
+            // A shard that is dead can't be drained; the others are all the same.
+            let _dead = shard.sender.send(Message::Drain { deadline, answer }).await;
             answers.push(answered);
         }
-        let mut unsaved = 0;
+        let (mut unsaved, mut dead) = (0, false);
         for answered in answers {
-            unsaved += answered.await.map_err(|_| STOPPED)?;
+            match answered.await {
+                Ok(left) => unsaved += left,
+                Err(_) => dead = true,
+            }
+        }
+        if dead {
+            return Err(STOPPED);
         }
         if !self.world.logged {
             return if unsaved == 0 { Ok(()) } else { Err(too_late(unsaved)) };

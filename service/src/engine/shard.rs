@@ -366,7 +366,7 @@ impl Shard {
                 self.make_room(1);
                 // Whatever was read had been appended before.
                 let lsn = if self.world.logged { self.world.log.health().appended } else { Lsn(0) };
-                self.world.counters.unsaved_events.fetch_add(loaded.tail_events, Ordering::Relaxed);
+                self.world.counters.unsaved_events.fetch_add(loaded.unsaved_events, Ordering::Relaxed);
                 self.slots.put(system, Slot::Active(Box::new(Active::new(*loaded, lsn))));
                 if lags {
                     // Nobody may want it: it pushes out none of those who are in use.

@@ -32,7 +32,7 @@ pub(super) struct Loaded {
     /// Size of what is stored; 0 where it isn't known.
     pub(super) saved_bytes: u64,
     /// Events that only the log has, and their bytes there.
-    pub(super) tail_events: u64,
+    pub(super) unsaved_events: u64,
     pub(super) tail_bytes: u64,
     pub(super) memo: Memo,
 }
@@ -168,7 +168,15 @@ impl Storage {
                 let (written, attempt) = writer.found(state.clone(), epoch, ledger).await?;
                 let memo = Memo { snapshot: attempt, ..Memo::default() };
                 let saved_bytes = written.bytes;
-                Ok(Loaded { state, history: None, epoch, saved_bytes, tail_events: 0, tail_bytes: 0, memo })
+                Ok(Loaded {
+                    state,
+                    history: None,
+                    epoch,
+                    saved_bytes,
+                    unsaved_events: 0,
+                    tail_bytes: 0,
+                    memo,
+                })
             }
         }
     }
@@ -207,7 +215,8 @@ impl Logged {
     async fn load(&self, system: SystemId, ledger: &Ledger) -> Result<Loaded, EngineError> {
         let recovered = self.recovery.recover(system, Access::Capability, ledger).await?;
         let memo = Memo { snapshot: snapshot::Attempt::after(&recovered), ..Memo::default() };
-        let Recovered { state, mut history, epoch, snapshot_bytes, tail_events, tail_bytes, .. } = recovered;
+        let Recovered { state, mut history, epoch, snapshot_bytes, unsaved_events, tail_bytes, .. } =
+            recovered;
         if matches!(self.form, Form::Documents(_)) && history.is_none() {
             // It was stored as a snapshot: from now on it carries its history again.
             let events = self.history.events(system, 0, usize::MAX).await?;
@@ -215,7 +224,7 @@ impl Logged {
                 events.into_iter().take_while(|event| event.seq <= state.version).collect::<Vec<_>>().into(),
             );
         }
-        Ok(Loaded { state, history, epoch, saved_bytes: snapshot_bytes, tail_events, tail_bytes, memo })
+        Ok(Loaded { state, history, epoch, saved_bytes: snapshot_bytes, unsaved_events, tail_bytes, memo })
     }
 }
 
@@ -224,6 +233,6 @@ impl Loaded {
     fn clean(document: Document) -> Self {
         let Document { state, history, epoch } = document;
         let memo = Memo::default();
-        Self { state, history: Some(history), epoch, saved_bytes: 0, tail_events: 0, tail_bytes: 0, memo }
+        Self { state, history: Some(history), epoch, saved_bytes: 0, unsaved_events: 0, tail_bytes: 0, memo }
     }
 }

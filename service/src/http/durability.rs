@@ -34,7 +34,7 @@ impl FromRequestParts<Shared> for Asked {
         let level = value.to_str().ok().and_then(|text| text.trim().parse::<Level>().ok());
         let level = level.ok_or_else(|| {
             let message =
-                "`Mipro-Durability` names no level; levels are memory, os, disk, postgres, object (D0 to D4)";
+                "`Mipro-Durability` names no level; levels are memory, os, disk, postgres, object (D0 to D4), stored";
             ApiError::bad_request(message).code("invalid_value").param("Mipro-Durability")
         })?;
         let in_force = app.engine.durability();

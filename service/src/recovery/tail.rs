@@ -59,7 +59,7 @@ impl Tail {
                 format!(
                     "the log here goes on with event {first} of epoch {epoch}, and the stored state is of epoch {highest}: \
                      another host has taken this system over. What was acknowledged here since then is in this log only. \
-                     Stop this service, move its log's directory aside and keep it, and start again without it"
+                     Other systems are not concerned: keep the log. See docs/durability.md, \"Ways out\""
                 )
             } else {
                 format!("event {first} is of epoch {epoch}, after epoch {highest}: two writers were at this log")

@@ -60,14 +60,14 @@ impl Active {
     /// A system that was just loaded or made. `lsn` is the newest append that could be among what was read.
     pub(super) fn new(loaded: Loaded, lsn: Lsn) -> Self {
         let now = Instant::now();
-        let Loaded { state, history, epoch, saved_bytes, tail_events, tail_bytes, memo } = loaded;
+        let Loaded { state, history, epoch, saved_bytes, unsaved_events, tail_bytes, memo } = loaded;
         Self {
             state,
             history,
             epoch,
             lsn,
             queued: Queued::default(),
-            unsaved: tail_events,
+            unsaved: unsaved_events,
             dirty_since: now,
             tail_bytes,
             saved_bytes,

@@ -21,7 +21,7 @@ use super::super::error::LogTrouble;
 use super::super::keeper::{SaveError, events_since};
 use super::super::storage::{Memo, Saved};
 use super::{Active, Outcome, Shard, Slot, World, refuse};
-use crate::log::Lsn;
+use crate::log::{Level, Lsn};
 use crate::system::SystemId;
 
 /// How many of the least recently used systems one look for room considers.
@@ -44,9 +44,11 @@ enum Leave {
 }
 
 impl World {
-    /// Waits until the log has made everything up to `lsn` durable.
+    /// Waits until the log has everything up to `lsn` on the disk, where it is kept on one: also at the level `os` a stored
+    /// state must not know what the log has lost with the machine.
     async fn durable(&self, lsn: Lsn) -> Result<(), EngineError> {
-        let mut durable = self.durable.clone();
+        self.log.hurry(Level::Disk);
+        let mut durable = self.log.reached(Level::Disk).unwrap_or_else(|| self.durable.clone());
         match timeout(self.options.gate_wait_max, durable.wait_for(|durable| *durable >= lsn)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(EngineError::Log(LogTrouble::Stopped)),

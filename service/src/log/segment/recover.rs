@@ -94,7 +94,9 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<Recovere
     dir.sync().map_err(io_error("the log's directory"))?;
     opened.durable = open.last_lsn;
     opened.log_id = control.said().log;
-    control.raise(open.last_lsn).and_then(|()| control.sync()).map_err(io_error(control::NAME))?;
+    // Synced first: the slot that counts now must not be the one that a crash tears.
+    let raised = control.sync().and_then(|()| control.raise(open.last_lsn)).and_then(|()| control.sync());
+    raised.map_err(io_error(control::NAME))?;
     Ok(Recovered { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened })
 }
 

@@ -97,11 +97,7 @@ impl From<ArchiveError> for EngineError {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Store(error) => error.into(),
-            ArchiveError::Log(error) => {
-                let problem = error.to_string();
-                tracing::error!(problem, "the log can't be read");
-                Self::Corrupt { object: "log".to_owned(), problem }
-            }
+            ArchiveError::Log(error) => crate::recovery::log_failed(&error),
             ArchiveError::Damaged { object, problem } => {
                 tracing::error!(object, problem, "an archived segment can't be read");
                 Self::Corrupt { object: hashed(&object), problem }
