@@ -124,10 +124,10 @@ impl Writer {
         Self { id, system, dice, rollouts: 0, steps, observations, complaints }
     }
 
-    /// Calls until a call is cut off; each answer adds a permit to `acks`.
+    /// Calls until a call is cut off, or `acks` is closed; each answer adds a permit to it.
     pub(crate) async fn run(mut self, place: Place, acks: Arc<Semaphore>) -> Self {
         let mut unavailable = 0;
-        while unavailable < UNAVAILABLE_MAX {
+        while unavailable < UNAVAILABLE_MAX && !acks.is_closed() {
             if self.steps.is_empty() {
                 self.next_rollout();
             }
