@@ -165,7 +165,7 @@ impl Pointers {
         for (key, role) in rows.iter().flat_map(named) {
             match self.blobs.size(&key).await {
                 Ok(_) => self.found += 1,
-                Err(StoreError::NotFound { .. }) => {
+                Err(StoreError::NotFound) => {
                     // The row may have moved on since, and what it named before may go.
                     let Some(now) = self.rows().await else { return false };
                     let still = now.iter().flat_map(named).any(|(other, _)| other == key);

@@ -35,7 +35,8 @@ impl Ground {
         let dir = tempfile::tempdir().unwrap();
         let fleet = Fleet::new(dir.path());
         let exe = Path::new(env!("CARGO_BIN_EXE_mipro"));
-        let stack = Stack::start(plan, exe, dir.path(), &LinkSpec::loopback(), 1, &fleet).await.unwrap();
+        let stack =
+            Box::pin(Stack::start(plan, exe, dir.path(), &LinkSpec::loopback(), 1, &fleet)).await.unwrap();
         let mock = Role::start(&["mock-llm", "--listen", "127.0.0.1:0", "--latency", "none"], &[]);
         std::fs::write(dir.path().join("c.toml"), config(&stack, format)).unwrap();
         Some(Self { stack, _fleet: fleet, mock, dir })
