@@ -37,9 +37,9 @@ const KEPT_BYTES_MAX: f64 = 256.0 * 1024.0 * 1024.0;
 const RSS_GROWTH_KIB_MAX: f64 = 256.0 * 1024.0;
 /// A store that does not answer is given up soon, so that many saves fail.
 const TIMEOUTS: [(&str, &str); 3] = [
-    ("MIPRO_BLOBS_TIMEOUT_MS", "1000"),
-    ("MIPRO_DATABASE_CONNECT_TIMEOUT_MS", "1000"),
-    ("MIPRO_DATABASE_QUERY_TIMEOUT_MS", "1000"),
+    ("MIPRO_BLOBS_TIMEOUT_MS", "3000"),
+    ("MIPRO_DATABASE_CONNECT_TIMEOUT_MS", "3000"),
+    ("MIPRO_DATABASE_QUERY_TIMEOUT_MS", "3000"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,16 +139,16 @@ impl Pointers {
             secret_access_key: env["AWS_SECRET_ACCESS_KEY"].clone(),
             session_token: None,
         });
-        let second = Duration::from_secs(1);
+        let patience = Duration::from_secs(3);
         let options = BlobOptions {
             url: stack.blobs_url().to_owned(),
-            timeout: second,
+            timeout: patience,
             credentials,
             ..BlobOptions::default()
         };
         let url = stack.database_direct_url().to_owned();
         let table =
-            TableOptions { url, connect_timeout: second, query_timeout: second, ..Default::default() };
+            TableOptions { url, connect_timeout: patience, query_timeout: patience, ..Default::default() };
         let table = open_table(&table).await.unwrap();
         Self { table, blobs: Blobs::open(&options).unwrap(), found: 0 }
     }
