@@ -15,6 +15,8 @@ use super::common::{KEY, chat};
 const TWIN: u32 = 1_000;
 /// Answers in a row that say "try again" before a client gives up for this round.
 const UNAVAILABLE_MAX: u32 = 200;
+/// Times that a reader of the truth asks.
+const READS_MAX: u32 = 10;
 
 /// Deterministic dice: SplitMix64.
 #[derive(Debug, Clone)]
@@ -54,9 +56,17 @@ impl Place {
         format!("{}/api/prompt-learning/online/mipro/systems/{}/{rest}", self.base, system.id)
     }
 
+    /// Repeats what is answered 503: on a busy machine a store may be slow once.
     async fn get(&self, system: &System, rest: &str) -> (u16, Value) {
-        let request = self.http.get(self.route(system, rest)).bearer_auth(KEY);
-        told(request).await.map_or((0, Value::Null), |told| (told.status, told.body))
+        let mut last = (0, Value::Null);
+        for _ in 0..READS_MAX {
+            let request = self.http.get(self.route(system, rest)).bearer_auth(KEY);
+            last = told(request).await.map_or((0, Value::Null), |told| (told.status, told.body));
+            if last.0 != 503 {
+                break;
+            }
+        }
+        last
     }
 
     /// All events, and the state.
@@ -124,10 +134,10 @@ impl Writer {
         Self { id, system, dice, rollouts: 0, steps, observations, complaints }
     }
 
-    /// Calls until a call is cut off; each answer adds a permit to `acks`.
+    /// Calls until a call is cut off, or `acks` is closed; each answer adds a permit to it.
     pub(crate) async fn run(mut self, place: Place, acks: Arc<Semaphore>) -> Self {
         let mut unavailable = 0;
-        while unavailable < UNAVAILABLE_MAX {
+        while unavailable < UNAVAILABLE_MAX && !acks.is_closed() {
             if self.steps.is_empty() {
                 self.next_rollout();
             }

@@ -9,6 +9,7 @@ mod bench;
 mod candidates;
 mod common;
 mod concurrency;
+mod container_faults;
 mod containers;
 mod drain;
 mod durability;

@@ -251,6 +251,7 @@ async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>,
                 archiver.seal().await;
                 sealed_at = tokio::time::Instant::now();
             }
+            let archived = archiver.figures().archived;
             match archiver.turn().await {
                 Ok(()) => {
                     failed = 0;
@@ -262,6 +263,10 @@ async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>,
                 }
                 Err(error) => {
                     archiver.counts().failures.fetch_add(1, Ordering::Relaxed);
+                    // A turn that got on before it failed is no failure in a row: the store is back, and a backlog waits.
+                    if archiver.figures().archived > archived {
+                        failed = 0;
+                    }
                     let wait = backoff(&options, failed, log_id);
                     failed = failed.saturating_add(1);
                     let wait_ms = wait.as_millis();

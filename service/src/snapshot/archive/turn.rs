@@ -103,7 +103,16 @@ impl Archiver {
     /// A store or the log's disk is down; what was done stays done.
     pub async fn turn(&mut self) -> Result<(), ArchiveError> {
         let (log_id, sealed) = self.segments(|segments| (segments.log_id(), segments.sealed())).await?;
-        for segment in &sealed {
+        let archived = self.archive_all(log_id, &sealed).await;
+        // What could be archived is trimmed also when more could not: a long backlog must not fill the disk meanwhile.
+        let ready = sealed.iter().take_while(|segment| self.archived.contains(&segment.id)).count();
+        let trimmed = self.trim(&sealed[..ready]).await;
+        archived.and(trimmed)
+    }
+
+    /// Archives what is not archived yet, oldest first, up to the first failure.
+    async fn archive_all(&mut self, log_id: Uuid, sealed: &[Sealed]) -> Result<(), ArchiveError> {
+        for segment in sealed {
             if !self.archived.contains(&segment.id) {
                 self.archive(log_id, segment).await?;
                 crash::point("log.archived");
@@ -111,9 +120,14 @@ impl Archiver {
                 self.counts.archived.fetch_add(1, Ordering::Relaxed);
             }
         }
+        Ok(())
+    }
+
+    /// Trims the oldest of these archived segments up to the first that some system's snapshot does not cover.
+    async fn trim(&mut self, sealed: &[Sealed]) -> Result<(), ArchiveError> {
         let mut covered = 0;
         let mut behind = Vec::new();
-        for segment in &sealed {
+        for segment in sealed {
             behind = self.uncovered(segment.id).await?;
             if !behind.is_empty() {
                 break;
