@@ -113,10 +113,19 @@ pub(crate) enum Tail {
     Damaged,
 }
 
+/// Where the last byte is that is not zero. Compares blocks: an open segment ends with tens of megabytes of zeros, at each start.
+fn last_non_zero(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let block = bytes.chunks(ZEROS.len()).rposition(|block| block != &ZEROS[..block.len()])?;
+    let from = block * ZEROS.len();
+    let end = bytes.len().min(from + ZEROS.len());
+    bytes[from..end].iter().rposition(|byte| *byte != 0).map(|at| from + at)
+}
+
 /// Judges what stands at `scanned.end` and behind it.
 pub(crate) fn tail(content: &[u8], scanned: &Scanned) -> Tail {
     let rest = &content[scanned.end..];
-    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Tail::Clean };
+    let Some(last) = last_non_zero(rest) else { return Tail::Clean };
     let missing = scanned.last_lsn.0 + 1;
     // The record that is missing and this one may have waited for the same sync; then neither was ever acknowledged.
     let proves = |at: usize| {
