@@ -10,7 +10,7 @@ use mipro_service::engine::{Access, Engine, EngineKind, EngineOptions, build_wit
 use mipro_service::log::disk::RealDisk;
 use mipro_service::log::{SegmentLog, SegmentOptions};
 use mipro_service::snapshot::format::pack;
-use mipro_service::system::{Command, Limits, NoProbe, SystemId, apply, decide, record};
+use mipro_service::system::{Command, Limits, NoProbe, Reply, SystemId, apply, decide, record};
 use mipro_telemetry::{Ledger, Operation, Recorders};
 
 use super::store::Objects;
@@ -74,7 +74,7 @@ async fn work(dir: &Path) {
     for until in ROLLOUTS {
         while turn < until {
             for command in rollout(turn, &messages) {
-                events += execute(&*engine, system_id(0), &command).await;
+                events = execute(&*engine, system_id(0), &command).await;
             }
             turn += 1;
         }
@@ -89,13 +89,19 @@ async fn work(dir: &Path) {
     engine.shutdown().await.unwrap();
 }
 
-/// Runs a command, again while the log can't keep up; gives how many events it made.
+/// Runs a command, again while the log can't keep up; gives how many events there are then.
 async fn execute(engine: &dyn Engine, system: SystemId, command: &Command) -> u64 {
     loop {
         let ledger = Ledger::start(Operation::Background);
-        match engine.execute(system, Access::Capability, command.clone(), &ledger).await {
-            // A start is one event; a reward that closes its rollout is two.
-            Ok(_) => return if matches!(command, Command::StartRollout { .. }) { 1 } else { 2 },
+        match engine
+            .execute(system, Access::Capability, command.clone(), &ledger)
+            .await
+            .map(|done| done.reply)
+        {
+            Ok(Reply::Rollout(reply)) => return reply.version,
+            Ok(
+                Reply::Status { version, .. } | Reply::Created { version } | Reply::Candidate { version, .. },
+            ) => return version,
             Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
