@@ -1,7 +1,7 @@
 //! A history checker in the manner of Jepsen: what clients were told, against what is there in the end.
 //!
 //! Clients write down every call with its outcome ([`Observation`]); in the end a system's events and its state are read
-//! ([`Truth`]). [`check`] says whether one explains the other:
+//! ([`Truth`]). [`check()`] says whether one explains the other:
 //! - every acknowledged reward, start and `done` is in the events exactly once, with the acknowledged value and
 //!   candidate, at a place no later than the acknowledged version;
 //! - what had an unknown outcome is there once or not at all; what was refused for good is not there; nothing else is;

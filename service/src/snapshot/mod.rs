@@ -2,7 +2,7 @@
 //!
 //! - [`format`](mod@format) is what stands in the object.
 //! - [`writer`] packs, puts, and moves the pointer: always in this order, so that the row never names what isn't there.
-//! - [`pointer`] moves the row, and finds out what became of a move whose answer was lost.
+//! - [`mod@pointer`] moves the row, and finds out what became of a move whose answer was lost.
 //! - [`archive`] carries the log's sealed segments to the object store, and trims here what every snapshot covers.
 //!
 //! What follows from an object that is there and that no row names: nothing. It is an orphan of a save that was cut off
