@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mipro_telemetry::{Ledger, Phase, Stage};
-use tokio::sync::Semaphore;
 
 use crate::engine::document::{Document, History, corrupt};
 use crate::engine::keeper::admit;
@@ -57,7 +56,6 @@ pub struct Recovery {
     log: Arc<dyn EventLog>,
     offload: Offload,
     archive: Option<Arc<Archive>>,
-    limit: Option<Arc<Semaphore>>,
     keeps_history: bool,
 }
 
@@ -89,7 +87,7 @@ impl Recovery {
     /// From these stores and this log.
     #[must_use]
     pub fn new(stores: Stores, log: Arc<dyn EventLog>, offload: Offload) -> Self {
-        Self { stores, log, offload, archive: None, limit: None, keeps_history: false }
+        Self { stores, log, offload, archive: None, keeps_history: false }
     }
 
     /// Also reads archived segments: those of other logs, whose host is gone, and those of this one when the newest snapshot
@@ -97,13 +95,6 @@ impl Recovery {
     #[must_use]
     pub fn with_archive(self, archive: Arc<Archive>) -> Self {
         Self { archive: Some(archive), ..self }
-    }
-
-    /// Takes a permit before it reads a snapshot and a tail, so that a herd of systems that come back together doesn't take all
-    /// memory and threads.
-    #[must_use]
-    pub fn limited(self, permits: Arc<Semaphore>) -> Self {
-        Self { limit: Some(permits), ..self }
     }
 
     /// Keeps a document's history, for engines that store documents.
@@ -128,10 +119,6 @@ impl Recovery {
         // 1. The row. A foreign org's system costs it no more than that.
         let row = self.stores.table.get(system, &ledger).await?.ok_or(EngineError::NotFound)?;
         admit(access, row.org_id)?;
-        let _permit = match &self.limit {
-            Some(limit) => Some(limit.acquire().await.map_err(|_| EngineError::Draining)?),
-            None => None,
-        };
         // 2. The newest snapshot that is whole, and 3. the one before it where that is not; 4. either may be an old document.
         let (base, bad) = self.base(system, &row, &ledger).await?;
         let (snapshot_seq, snapshot_bytes) = (base.state.version, base.bytes);

@@ -13,6 +13,7 @@ use super::figures::Counters;
 use super::{Access, EngineError};
 use crate::crash;
 pub(crate) use crate::snapshot::SaveError;
+use crate::snapshot::pointer;
 use crate::store::blobs::PutRule;
 use crate::store::{StoreError, Stores, SystemRow, WriteRule};
 use crate::system::{OrgId, SystemId};
@@ -136,32 +137,12 @@ impl Keeper {
         };
         attempt.written = Some(written);
         crash::point("snapshot.put");
-        let moved = self.move_pointer(&row, ledger).await;
-        if moved.is_ok() {
-            crash::point("pointer.moved");
-            attempt.written = None;
+        if !pointer::advance_behind(&*self.stores.table, &row, ledger).await.map_err(failed)? {
+            return Err(SaveError::Conflict);
         }
-        moved
-    }
-
-    /// Moves the row behind the answers. The statement's own stages run on a ledger of their own and are shown as one,
-    /// `pointer.update`.
-    async fn move_pointer(&self, row: &SystemRow, ledger: &Ledger) -> Result<(), SaveError> {
-        let inner = Ledger::start(Operation::Background);
-        let stage = ledger.enter(Stage::PointerUpdate);
-        let mut ours = self.stores.table.upsert(row, WriteRule::Advance, &inner).await.map_err(failed)?;
-        if !ours {
-            // An earlier try, whose answer was lost, may have moved it.
-            let now = self.stores.table.get(row.system_id, &inner).await.map_err(failed)?;
-            ours = now.is_some_and(|now| now.version == row.version && now.state_ref == row.state_ref);
-        }
-        stage.done();
-        let entries = inner.finish().entries;
-        let round_trips = entries.iter().map(|entry| entry.round_trips).sum();
-        let statements = entries.iter().filter(|e| e.stage == Stage::DbQuery).map(|e| e.count).sum();
-        let bytes = entries.iter().map(|entry| entry.bytes).sum();
-        ledger.count(Stage::PointerUpdate, statements, bytes, round_trips);
-        if ours { Ok(()) } else { Err(SaveError::Conflict) }
+        crash::point("pointer.moved");
+        attempt.written = None;
+        Ok(())
     }
 
     /// Puts an object under a key nobody has used. A save that failed after its put, or whose put is still under way

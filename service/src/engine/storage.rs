@@ -99,8 +99,6 @@ impl Storage {
         let history = History::new(stores.clone(), Arc::clone(log), offload).with_archive(archive);
         let mut archiving = ArchiveOptions::new(segment::visit_bytes);
         (archiving.offload, archiving.look_every) = (offload, options.actor.archive_every);
-        // The log seals by itself, by size and by age.
-        archiving.seal_every = std::time::Duration::ZERO;
         let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), archiving, laggards);
         let (form, recovery) = match options.actor.format {
             Format::Document => (Form::Documents(keeper), recovery.keeping_history()),

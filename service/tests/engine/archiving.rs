@@ -195,12 +195,12 @@ async fn a_damaged_archive_is_named_and_gives_nothing() {
 }
 
 #[tokio::test]
-async fn in_the_background_it_seals_archives_backs_off_and_stops() {
+async fn in_the_background_it_archives_backs_off_trims_and_stops() {
     let world = World::new().await;
     let mut live = world.found().await;
     live.work(&world.log, 1);
     let mut options = ArchiveOptions { look_every: Duration::from_millis(5), ..world.options() };
-    options.seal_every = Duration::from_millis(1);
+    world.log.seal();
     options.backoff_first = Duration::from_millis(1);
     options.backoff_max = Duration::from_millis(4);
     let (laggards, mut named) = mpsc::channel(1);

@@ -9,7 +9,6 @@ use mipro_service::offload::Offload;
 use mipro_service::recovery::Recovery;
 use mipro_service::store::blobs::PutRule;
 use mipro_telemetry::Stage;
-use tokio::sync::Semaphore;
 
 use crate::segmented::{Live, SegmentedLog, World, ledger};
 use crate::support::{self, ORG, STRANGER, finish, start};
@@ -246,17 +245,27 @@ async fn a_log_in_memory_is_no_tail() {
 }
 
 #[tokio::test]
-async fn a_recovery_takes_the_callers_permit_before_it_reads_an_object() {
+async fn after_falling_back_nothing_is_due_and_what_it_fell_back_to_is_kept() {
     let world = World::new().await;
-    let live = with_two(&world).await;
-    let permits = Arc::new(Semaphore::new(1));
-    let recovery = world.recovery().limited(Arc::clone(&permits));
-    recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
-    assert_eq!(permits.available_permits(), 1, "and gives it back");
-    let gets = world.objects().counts().0;
-    permits.close();
-    let closed = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap_err();
-    assert_eq!((closed, world.objects().counts().0), (EngineError::Draining, gets));
+    let mut live = world.found().await;
+    live.work(&world.log, 3);
+    live.snapshot(&world.writer).await.unwrap();
+    let (newest, previous) = named(&world, &live).await;
+    overwrite(&world, &newest, "damage").await;
+    let back = world.recover(live.id()).await.unwrap();
+    assert!(back.fell_back && back.tail_events > 0);
+    assert_eq!(
+        back.unsaved_events, 0,
+        "a save of the version that the row has would be taken for a conflict"
+    );
+    live.resume_keeping(&back);
+    live.work(&world.log, 1);
+    let deleting = world.writer.clone().deleting(true);
+    live.snapshot(&deleting).await.unwrap();
+    let keys = world.keys().await;
+    assert!(keys.contains(&previous), "the only older snapshot that is whole: {keys:?}");
+    let back = world.recover(live.id()).await.unwrap();
+    assert!(!back.fell_back && back.state == live.state);
 }
 
 #[tokio::test]

@@ -116,8 +116,6 @@ pub struct ArchiveOptions {
     pub offload: Offload,
     /// How often it looks for sealed segments. Default: 10 s.
     pub look_every: Duration,
-    /// How often it asks the log to seal its newest segment; zero: never, the log's own limits seal it. Default: 1 h.
-    pub seal_every: Duration,
     /// How many segments must have been sealed after one before its laggards are named; sooner, their own snapshots may come
     /// by themselves. Default: 1.
     pub newer_min: usize,
@@ -135,7 +133,6 @@ impl ArchiveOptions {
             visit,
             offload: Offload::Pool,
             look_every: Duration::from_secs(10),
-            seal_every: Duration::from_secs(3_600),
             newer_min: 1,
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
@@ -244,13 +241,8 @@ impl Archiver {
 async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>, stop: CancellationToken) {
     let log_id = archiver.log_id();
     let work = async {
-        let mut sealed_at = tokio::time::Instant::now();
         let mut failed = 0_u32;
         loop {
-            if !options.seal_every.is_zero() && sealed_at.elapsed() >= options.seal_every {
-                archiver.seal().await;
-                sealed_at = tokio::time::Instant::now();
-            }
             let archived = archiver.figures().archived;
             match archiver.turn().await {
                 Ok(()) => {

@@ -89,13 +89,6 @@ impl Archiver {
         self.log.segments().map_or(Uuid::nil(), Segments::log_id)
     }
 
-    /// Asks the log to seal its newest segment.
-    pub(super) async fn seal(&self) {
-        if let Err(error) = self.segments(|segments| segments.seal()).await {
-            tracing::warn!(%error, "the log could not be asked to seal a segment");
-        }
-    }
-
     /// Archives every sealed segment, oldest first; then trims those that are covered. Dropping it leaves it done up to one of
     /// its steps; the next turn takes up there.
     ///
