@@ -68,7 +68,7 @@ struct Stored {
     /// By the event that began them.
     #[prost(message, optional, tag = "17")]
     open: Option<Columns>,
-    /// In the order in which they were closed.
+    /// In the order in which they were closed, or rewarded since.
     #[prost(message, optional, tag = "18")]
     closed: Option<Columns>,
 }

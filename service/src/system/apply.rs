@@ -163,7 +163,7 @@ impl State {
                 let arm = self.arm_of(candidate_id);
                 self.open_rollout(*key, arm, 1.0, (seq, at_us));
             }
-            Fact::Rewarded { key, reward } => self.reward(*key, *reward, probe),
+            Fact::Rewarded { key, reward } => self.reward(*key, *reward, at_us, probe),
             Fact::Learned { best_candidate_id, best_score } => {
                 if self.best.candidate_id != *best_candidate_id {
                     (*best_candidate_id).clone_into(&mut self.best.candidate_id);
@@ -222,8 +222,13 @@ impl State {
         }
     }
 
-    fn reward(&mut self, key: RolloutKey, reward: f64, probe: &mut impl Probe) {
-        let Some(before) = self.rollouts.change(key, |rollout| rollout.reward = Some(reward)) else { return };
+    fn reward(&mut self, key: RolloutKey, reward: f64, at_us: u64, probe: &mut impl Probe) {
+        let change = |rollout: &mut Rollout| {
+            rollout.reward = Some(reward);
+            // It may be repeated for the whole window from now on, not from when its rollout was closed or expired.
+            rollout.closed_s = rollout.closed_s.max(seconds(at_us));
+        };
+        let Some(before) = self.rollouts.change(key, change) else { return };
         let Some(arm) = self.arms.get_mut(before.arm) else { return };
         if before.is_pending() {
             arm.end();

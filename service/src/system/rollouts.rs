@@ -82,7 +82,7 @@ pub struct Rollout {
     pub probability: Option<f32>,
     /// When it began; 0 once nothing depends on it: closed with a reward, or failed.
     pub opened_s: u32,
-    /// When it was last closed; 0 while it is open.
+    /// When it was last closed, or rewarded since: its place in the dedup window counts from there; 0 while it is open.
     pub closed_s: u32,
     /// The event that began it; 0 once it is closed.
     pub seq: u64,
@@ -241,7 +241,7 @@ impl Rollouts {
         self.list(self.open)
     }
 
-    /// Those no longer open, in the order in which they were closed.
+    /// Those no longer open, in the order in which they were closed or, if later, rewarded.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (RolloutKey, Rollout)> {
         self.list(self.closed)
     }
@@ -269,14 +269,15 @@ impl Rollouts {
         self.link(at);
     }
 
-    /// Changes a rollout. One that changes its phase goes to the end of its list. Returns it as it was.
+    /// Changes a rollout. One that changes its phase goes to the end of its list, and so does a closed one that is changed at
+    /// all: its place in the dedup window is renewed. Returns it as it was.
     pub(crate) fn change(&mut self, key: RolloutKey, change: impl FnOnce(&mut Rollout)) -> Option<Rollout> {
         let at = *self.places.get(&key)?;
         let slot = self.slots[at as usize];
         let before = slot.rollout();
         let mut after = before;
         change(&mut after);
-        let moves = after.phase != before.phase;
+        let moves = after.phase != before.phase || (after.phase != Phase::Open && after != before);
         if moves {
             self.unlink(at);
         }

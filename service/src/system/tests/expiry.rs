@@ -80,6 +80,44 @@ fn closed_rollouts_are_remembered_for_the_window() {
     assert_eq!(refusal, Refusal::UnknownRollout("r".to_owned()));
 }
 
+/// Its reward is the newest thing that may be repeated: expired or closed without one, it counts from the reward on.
+#[test]
+fn a_late_reward_renews_its_place_in_the_window() {
+    for (closed_by, ttl_us) in [(None, 60_000_000), (Some(Status::Done), 600_000_000)] {
+        let mut rig = Rig::new(|spec| {
+            (spec.limits.dedup_window_us, spec.limits.rollout_ttl_us) = (100_000_000, ttl_us);
+        });
+        rig.start("r");
+        match closed_by {
+            Some(status) => drop(rig.report("r", status, None).unwrap()),
+            None => rig.pass_s(60),
+        }
+        rig.rollout("between", 0.5);
+        rig.pass_s(99);
+        assert!(!rig.report("r", Status::Reward, Some(1.0)).unwrap().duplicate);
+        rig.pass_s(99);
+        rig.start("other");
+        assert!(rig.report("r", Status::Reward, Some(1.0)).unwrap().duplicate, "{closed_by:?}");
+        assert!(rig.state.rollout("between").is_none(), "who was not rewarded since has aged");
+        rig.pass_s(1);
+        rig.start("another");
+        assert!(rig.state.rollout("r").is_none(), "{closed_by:?}");
+    }
+}
+
+#[test]
+fn a_late_reward_is_not_among_the_first_to_be_forgotten() {
+    let mut rig = Rig::new(|spec| spec.limits.rollouts_closed_max = 2);
+    rig.start("bare");
+    rig.report("bare", Status::Done, None).unwrap();
+    rig.rollout("a", 0.5);
+    // Within the same second: order alone tells them apart.
+    rig.report("bare", Status::Reward, Some(1.0)).unwrap();
+    rig.rollout("b", 0.5);
+    assert!(rig.state.rollout("a").is_none());
+    assert!(rig.state.rollout("bare").is_some() && rig.state.rollout("b").is_some());
+}
+
 #[test]
 fn closed_rollouts_are_bounded_in_number_and_the_oldest_go_first() {
     let mut rig = Rig::new(|spec| spec.limits.rollouts_closed_max = 3);
