@@ -55,7 +55,7 @@ pub(super) async fn complete(
     let rollout_header = rollout_header(&rollout)?;
     let request = ChatRequest::parse(&body)?;
     let start = UnrecordedStart { rollout_id: rollout, messages: request.messages() };
-    let (reply, gate) = begin(&app, system, access, start, &ledger).await?;
+    let (reply, gate) = begin(&app, asked, system, access, start, &ledger).await?;
     let call = async {
         let Prepared { target, body } = Prepared::new(&app, &reply, &request, &ledger)?;
         let headers = upstream::forwarded(&headers, own_bearer);
@@ -86,6 +86,7 @@ pub(super) async fn complete(
 /// prefers an answer that is not recorded to none.
 async fn begin(
     app: &App,
+    asked: Asked,
     system: SystemId,
     access: Access,
     start: UnrecordedStart,
@@ -96,7 +97,7 @@ async fn begin(
     match app.engine.execute(system, access, command, ledger).await {
         Ok(Executed { reply: Reply::Rollout(reply), gate }) => Ok((reply, Some(gate))),
         Ok(_) => Err(ApiError::panicked()),
-        Err(EngineError::Log(_)) if serves_unrecorded(app) => {
+        Err(EngineError::Log(_)) if serves_unrecorded(app, asked) => {
             Ok((app.engine.best_known(system, access, start, ledger).await?, None))
         }
         Err(error) => Err(error.into()),
@@ -113,7 +114,7 @@ async fn open(
     if let Some(gate) = gate {
         match asked.release_command(app, gate, ledger).await {
             Ok(promise) => return Ok(Some(promise)),
-            Err(EngineError::Log(_)) if serves_unrecorded(app) => {}
+            Err(EngineError::Log(_)) if serves_unrecorded(app, asked) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -121,8 +122,9 @@ async fn open(
     Ok(None)
 }
 
-fn serves_unrecorded(app: &App) -> bool {
-    app.options.on_log_failure == OnLogFailure::ServeUnrecorded
+/// Whether an answer without a record will do: for the operator, and for a caller who has not named a level.
+fn serves_unrecorded(app: &App, asked: Asked) -> bool {
+    app.options.on_log_failure == OnLogFailure::ServeUnrecorded && !asked.is_explicit()
 }
 
 /// Whoever may call: with the URL alone, or, where keys are required, with a key of the system's own org.

@@ -22,15 +22,20 @@ pub(super) const HEADER: HeaderName = HeaderName::from_static("mipro-durability"
 /// A body that may leave, with its promise as a header.
 pub(super) type Durable = ([(HeaderName, HeaderValue); 1], Json<Value>);
 
-/// The level that a request asks for, if it asks for one that is stronger than the one in force and can be given.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked(Option<Level>);
+pub(super) struct Asked {
+    /// The level, if it is stronger than the one in force and can be given.
+    raised: Option<Level>,
+    /// It names a level, be it the one in force: it wants a record, or none of this.
+    explicit: bool,
+}
 
 impl FromRequestParts<Shared> for Asked {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
-        let Some(value) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
+        let Some(value) = parts.headers.get(HEADER) else { return Ok(Self::NOTHING) };
         let level = value.to_str().ok().and_then(|text| text.trim().parse::<Level>().ok());
         let level = level.ok_or_else(|| {
             let message =
@@ -39,10 +44,10 @@ impl FromRequestParts<Shared> for Asked {
         })?;
         let in_force = app.engine.durability();
         if level <= in_force {
-            return Ok(Self(None));
+            return Ok(Self { raised: None, explicit: true });
         }
         if app.engine.gives(level) {
-            return Ok(Self(Some(level)));
+            return Ok(Self { raised: Some(level), explicit: true });
         }
         let message =
             format!("this service can't give the durability level `{level}`; its level is `{in_force}`");
@@ -54,7 +59,12 @@ impl FromRequestParts<Shared> for Asked {
 
 impl Asked {
     /// The level in force will do.
-    pub(super) const NOTHING: Self = Self(None);
+    pub(super) const NOTHING: Self = Self { raised: None, explicit: false };
+
+    /// Whether the request names a level. An answer that promises none is not for it.
+    pub(super) const fn is_explicit(self) -> bool {
+        self.explicit
+    }
 
     /// Waits until what an answer could have seen is durable at the level asked for.
     pub(super) async fn release(
@@ -63,9 +73,9 @@ impl Asked {
         gate: Gate,
         ledger: &Ledger,
     ) -> Result<Promise, EngineError> {
-        let level = self.0.unwrap_or_else(|| app.engine.durability());
+        let level = self.raised.unwrap_or_else(|| app.engine.durability());
         let seen = gate.seen();
-        let gate = match self.0 {
+        let gate = match self.raised {
             Some(level) => gate.raised(level)?,
             None => gate,
         };
