@@ -69,14 +69,16 @@ pub enum Error {
     /// Opening the event log panicked.
     #[error("can't start: opening the event log panicked")]
     LogPanicked,
-    /// A log of files is there, and the level asked for would not read it.
+    /// A log of files is there, and the engine or the level asked for would not read it: systems would go back in time.
     #[error(
-        "the event log in {} holds events of the levels os and disk, which durability memory would not read: start with one of these, or move the log away",
+        "the event log in {} holds events that {asked} would not read: start with engine \"actor\" and durability \"disk\" or \"os\"; or, if what only the log has may be lost, move the log away",
         .dir.display()
     )]
     LogLeft {
         /// Its directory.
         dir: PathBuf,
+        /// What would not read it.
+        asked: String,
     },
     /// The event log has stopped in mid-run. What was acknowledged is in it; what was not may be.
     #[error(

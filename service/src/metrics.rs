@@ -65,6 +65,14 @@ pub const LOG_TRIMMED: Name = Name {
 /// Gauge: 1 after the log's disk has failed.
 pub const LOG_STOPPED: Name =
     Name { name: "mipro_log_stopped", help: "1 when the event log has stopped, else 0." };
+/// Gauge: 1 while the log has no place for more.
+pub const LOG_FULL: Name =
+    Name { name: "mipro_log_full", help: "1 while the event log has no place for more events, else 0." };
+/// Counter: shards that panicked.
+pub const SHARD_RESTARTS: Name = Name {
+    name: "mipro_shard_restarts_total",
+    help: "Shards that panicked and began anew, their systems' states dropped.",
+};
 /// Counter.
 pub const GATE_TIMEOUTS: Name =
     Name { name: "mipro_gate_timeouts_total", help: "Answers given up because the event log took too long." };
@@ -198,6 +206,8 @@ fn durability(page: &mut Exposition, figures: &Figures) {
     page.counter(LOG_ARCHIVED, &[], log.archived as f64);
     page.counter(LOG_TRIMMED, &[], log.trimmed as f64);
     page.gauge(LOG_STOPPED, &[], f64::from(u8::from(log.closed)));
+    page.gauge(LOG_FULL, &[], f64::from(u8::from(log.full)));
+    page.counter(SHARD_RESTARTS, &[], figures.shard_restarts as f64);
 }
 
 /// One more of something, until dropped.

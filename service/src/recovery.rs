@@ -19,7 +19,7 @@ use crate::snapshot::archive::Archive;
 use crate::snapshot::archive::reader::{Epochs, Source};
 use crate::snapshot::format::{self, Expected, FormatError};
 use crate::snapshot::{hashed, is_snapshot};
-use crate::store::{StoreError, Stores, SystemRow};
+use crate::store::{RowMark, StoreError, Stores, SystemRow};
 use crate::system::{State, SystemId};
 use tail::Tail;
 
@@ -30,8 +30,10 @@ pub struct Recovered {
     pub state: State,
     /// Its history, where [`Recovery::keeping_history`] asked for it and the stored state was a document.
     pub history: Option<History>,
-    /// The fencing epoch to write under: higher than any that was found.
+    /// The fencing epoch to write under: higher than any that was found. To be claimed first.
     pub epoch: u64,
+    /// The row as it was: what the claim must find.
+    pub seen: RowMark,
     /// Number of the newest event in the snapshot (or document) that was read.
     pub snapshot_seq: u64,
     /// Length of its object, in bytes.
@@ -133,6 +135,7 @@ impl Recovery {
         let epoch = row.epoch.max(tail.epoch) + 1;
         Ok(Recovered {
             epoch,
+            seen: row.mark(),
             snapshot_seq,
             snapshot_bytes,
             tail_events: tail.events,
@@ -158,7 +161,7 @@ impl Recovery {
         };
         let newest =
             Object { key, version: row.version, bytes: row.state_bytes, checksum: row.state_checksum };
-        let problem = match self.read(system, &newest, row.epoch, ledger).await {
+        let problem = match self.read(system, &newest, ledger).await {
             Ok(base) => return Ok((base, None)),
             Err(Unread::Failed(error)) => return Err(error),
             Err(Unread::Bad(problem)) => problem,
@@ -172,7 +175,7 @@ impl Recovery {
             bytes: previous.bytes,
             checksum: previous.checksum,
         };
-        match self.read(system, &previous, 0, ledger).await {
+        match self.read(system, &previous, ledger).await {
             Ok(base) => Ok((base, Some((newest.key, problem)))),
             Err(Unread::Failed(error)) => Err(error),
             Err(Unread::Bad(older)) => {
@@ -181,14 +184,8 @@ impl Recovery {
         }
     }
 
-    /// Reads an object and checks it against what the row says. A document has no epoch inside: it is of `row_epoch`.
-    async fn read(
-        &self,
-        system: SystemId,
-        object: &Object,
-        row_epoch: u64,
-        ledger: &Ledger,
-    ) -> Result<Base, Unread> {
+    /// Reads an object and checks it against what the row says.
+    async fn read(&self, system: SystemId, object: &Object, ledger: &Ledger) -> Result<Base, Unread> {
         let bytes = match self.stores.blobs.get(&object.key, ledger).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound) => {
@@ -198,9 +195,7 @@ impl Recovery {
         };
         let (clock, key, keeps_history) = (ledger.clone(), object.key.clone(), self.keeps_history);
         let expected = Expected { checksum: object.checksum, bytes: object.bytes, system };
-        let work = move || {
-            clock.time(Stage::StateDecode, || decode(&key, &bytes, &expected, row_epoch, keeps_history))
-        };
+        let work = move || clock.time(Stage::StateDecode, || decode(&key, &bytes, &expected, keeps_history));
         let base = self.offload.run(work).await;
         let base = base.map_err(|_| Unread::Bad("reading it panicked".to_owned()))??;
         if base.state.version != object.version {
@@ -278,13 +273,7 @@ impl Recovery {
     }
 }
 
-fn decode(
-    key: &str,
-    bytes: &Bytes,
-    expected: &Expected,
-    row_epoch: u64,
-    keeps_history: bool,
-) -> Result<Base, Unread> {
+fn decode(key: &str, bytes: &Bytes, expected: &Expected, keeps_history: bool) -> Result<Base, Unread> {
     let length = bytes.len() as u64;
     if is_snapshot(key) {
         let unpacked = format::unpack(bytes, expected).map_err(|error| match error {
@@ -301,7 +290,7 @@ fn decode(
         other => Unread::Bad(other.to_string()),
     })?;
     let history = keeps_history.then_some(document.history);
-    Ok(Base { state: document.state, history, epoch: row_epoch, bytes: length })
+    Ok(Base { state: document.state, history, epoch: document.epoch, bytes: length })
 }
 
 fn panicked() -> EngineError {

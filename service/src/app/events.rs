@@ -25,13 +25,19 @@ pub(super) enum Events {
 impl Events {
     /// Opens the log, and says what was found. Reads all that is kept: that takes a while after a long time without snapshots.
     pub(super) async fn open(options: &Options, recorders: &Recorders) -> Result<Self, Error> {
-        if options.engine != EngineKind::Actor {
-            return Ok(Self::InMemory);
-        }
         let level = options.durability.unwrap_or(DurabilityLevel::Disk);
         let dir = options.log.dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
-        if level == DurabilityLevel::Memory {
-            return if holds_segments(&dir) { Err(Error::LogLeft { dir }) } else { Ok(Self::InMemory) };
+        let blind = match options.engine {
+            EngineKind::Actor if level == DurabilityLevel::Memory => Some("durability \"memory\"".to_owned()),
+            EngineKind::Actor => None,
+            other => Some(format!("engine \"{}\"", other.name())),
+        };
+        if let Some(asked) = blind {
+            return if holds_segments(&dir) {
+                Err(Error::LogLeft { dir, asked })
+            } else {
+                Ok(Self::InMemory)
+            };
         }
         let segments = SegmentOptions {
             level: level.level(),

@@ -29,7 +29,6 @@ use super::{
     UnrecordedStart,
 };
 use crate::log::EventLog;
-use crate::store::Stores;
 use crate::system::{Command, NewSystem, RolloutReply, SystemId, found, view};
 
 /// Loads, and saves, that run at once over all shards.
@@ -46,7 +45,6 @@ const STOPPED: EngineError = EngineError::Internal { what: "a shard has stopped"
 pub struct ActorEngine {
     shards: Vec<Mailbox>,
     world: Arc<World>,
-    stores: Stores,
     draining: AtomicBool,
     shutdown_deadline: std::time::Duration,
 }
@@ -97,17 +95,18 @@ impl ActorEngine {
             counters,
             contexts: options.contexts.clone(),
             logged,
-            durable: log.reached(log.level()).expect("a log gives its own level"),
+            at_level: log.reached(log.level()).expect("a log gives its own level"),
             log,
             options: options.actor,
             loads: Semaphore::new(STORE_CALLS_MAX),
-            saves: Semaphore::new(STORE_CALLS_MAX),
+            saves: Arc::new(Semaphore::new(STORE_CALLS_MAX)),
+            stores,
         });
         let shards: Vec<_> = (0..options.actor.shards.max(1)).map(|_| Mailbox::spawn(&world)).collect();
         let ways = shards.iter().map(|shard| shard.sender.downgrade()).collect();
         tokio::spawn(forward(lagging, ways));
         let shutdown_deadline = options.shutdown_deadline;
-        Self { shards, world, stores, draining: AtomicBool::new(false), shutdown_deadline }
+        Self { shards, world, draining: AtomicBool::new(false), shutdown_deadline }
     }
 
     fn shard(&self, system: SystemId) -> &Mailbox {
@@ -192,7 +191,7 @@ impl ActorEngine {
         let log = &self.world.log;
         log.hurry(log.level());
         let appended = log.health().appended;
-        let durable = self.world.durable.clone().wait_for(|durable| *durable >= appended).await.is_ok();
+        let durable = self.world.at_level.clone().wait_for(|durable| *durable >= appended).await.is_ok();
         if !durable {
             return Err(EngineError::Log(LogTrouble::Stopped));
         }
@@ -303,12 +302,18 @@ impl Engine for ActorEngine {
     }
 
     fn log_failed(&self) -> BoxFuture<'_, ()> {
-        let mut durable = self.world.durable.clone();
-        Box::pin(async move { while durable.changed().await.is_ok() {} })
+        let mut at_level = self.world.at_level.clone();
+        Box::pin(async move { while at_level.changed().await.is_ok() {} })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(super::stores_ready(&self.stores))
+        Box::pin(async {
+            if self.shards.iter().any(|shard| shard.sender.is_closed()) {
+                return Err(STOPPED);
+            }
+            super::stores_ready(&self.world.stores).await?;
+            pressure::room(&self.world.log.health())
+        })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -348,6 +353,7 @@ impl Engine for ActorEngine {
                 archived: archive.archived,
                 trimmed: archive.trimmed,
                 closed: health.closed,
+                full: health.full || health.blocked.is_some(),
             },
             ..self.world.counters.read()
         }

@@ -32,7 +32,7 @@ pub struct Document {
     pub state: State,
     /// Every event so far.
     pub history: History,
-    /// The fencing epoch under which it is saved: part of its row, not of the stored document.
+    /// The fencing epoch under which it is saved; 0 in documents of builds that did not say it there.
     pub epoch: u64,
 }
 
@@ -195,7 +195,7 @@ impl Document {
         let stored = stored.map_err(|e| {
             corrupt(key, format!("no valid document at line {}, column {}", e.line(), e.column()))
         })?;
-        let document = Self { state: stored.state, history: stored.events.into(), epoch: 0 };
+        let document = Self { state: stored.state, history: stored.events.into(), epoch: stored.epoch };
         if document.state.system_id != system {
             return Err(corrupt(key, "it is another system's state".to_owned()));
         }
@@ -208,10 +208,13 @@ impl Document {
 
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut document = serializer.serialize_struct("Document", 3)?;
+        let mut document = serializer.serialize_struct("Document", 4)?;
         document.serialize_field("schema", &SCHEMA)?;
         document.serialize_field("state", &self.state)?;
         document.serialize_field("events", &self.history)?;
+        if self.epoch > 0 {
+            document.serialize_field("epoch", &self.epoch)?;
+        }
         document.end()
     }
 }
@@ -221,6 +224,8 @@ struct Stored {
     schema: u32,
     state: State,
     events: Vec<Recorded>,
+    #[serde(default)]
+    epoch: u64,
 }
 
 #[derive(Deserialize)]

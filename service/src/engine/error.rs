@@ -66,6 +66,16 @@ pub enum EngineError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another host has been at this system since it was read here; nothing changed, and what is here was dropped. The next
+    /// call reads the system anew: it goes on from what that host has stored, or is refused ([`EngineError::Corrupt`]) where
+    /// the log here goes on otherwise. 503
+    #[error("another host has written this system; try again")]
+    Overtaken,
+    /// The stored state is a snapshot, whole as far as anybody knows, and this engine reads documents. 500
+    #[error(
+        "this system is stored as a snapshot, beside an event log that this service was started without: start it with engine \"actor\" and durability \"disk\" or \"os\""
+    )]
+    OtherEngine,
     /// A fault of this program. The state in memory was dropped and is read anew. 500
     #[error("internal error: {what}")]
     Internal {
@@ -89,6 +99,9 @@ pub enum LogTrouble {
     /// There is no room on its disk, or in what it may keep; nothing changed.
     #[error("the event log has no room left")]
     Full,
+    /// Its next segment can't be made, and not for want of room; nothing changed.
+    #[error("the event log's next segment can't be made ({0})")]
+    Blocked(std::io::ErrorKind),
 }
 
 impl EngineError {
@@ -114,6 +127,7 @@ impl EngineError {
                 | Self::Overloaded { .. }
                 | Self::Log(_)
                 | Self::TooMuch { .. }
+                | Self::Overtaken
                 | Self::Draining
         )
     }
@@ -125,7 +139,9 @@ impl EngineError {
             Self::Unavailable { retry_after, .. } | Self::Overloaded { retry_after, .. } => {
                 Some(*retry_after)
             }
-            Self::Timeout { .. } | Self::Log(_) | Self::TooMuch { .. } | Self::Draining => Some(RETRY_AFTER),
+            Self::Timeout { .. } | Self::Log(_) | Self::TooMuch { .. } | Self::Overtaken | Self::Draining => {
+                Some(RETRY_AFTER)
+            }
             _ => None,
         }
     }
@@ -136,6 +152,7 @@ impl From<AppendError> for EngineError {
         match error {
             AppendError::Busy => Self::Log(LogTrouble::Behind),
             AppendError::Full => Self::Log(LogTrouble::Full),
+            AppendError::Unavailable(why) => Self::Log(LogTrouble::Blocked(why)),
             AppendError::TooLarge => Self::TooLarge,
             AppendError::Closed => Self::Log(LogTrouble::Stopped),
         }

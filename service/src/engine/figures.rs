@@ -16,12 +16,14 @@ pub struct Figures {
     pub saves: u64,
     /// Saves behind the answers that failed and will be tried again.
     pub save_failures: u64,
-    /// States dropped because another process had moved the row.
+    /// States dropped because another process had moved the row, or claimed the system.
     pub conflicts: u64,
     /// Systems sent out of memory for want of room or use.
     pub evictions: u64,
     /// States dropped because this program failed; at the level `memory` their unsaved events are lost.
     pub poisoned: u64,
+    /// Shards that panicked and began anew; all their systems' states were dropped.
+    pub shard_restarts: u64,
     /// Commands refused because the log was behind or their system had more than its share.
     pub pressed: u64,
     /// Answers given up because the log took too long.
@@ -55,6 +57,8 @@ pub struct LogFigures {
     pub trimmed: u64,
     /// It has stopped.
     pub closed: bool,
+    /// It has no place for more, for want of room or for another reason.
+    pub full: bool,
 }
 
 /// The counters behind [`Figures`].
@@ -67,6 +71,7 @@ pub struct Counters {
     pub(crate) conflicts: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) poisoned: AtomicU64,
+    pub(crate) shard_restarts: AtomicU64,
     pub(crate) pressed: AtomicU64,
     pub(crate) gate_timeouts: AtomicU64,
 }
@@ -91,6 +96,7 @@ impl Counters {
             conflicts: read(&self.conflicts),
             evictions: read(&self.evictions),
             poisoned: read(&self.poisoned),
+            shard_restarts: read(&self.shard_restarts),
             pressed: read(&self.pressed),
             gate_timeouts: read(&self.gate_timeouts),
             ..Figures::default()

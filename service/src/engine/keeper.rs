@@ -55,8 +55,7 @@ impl Keeper {
             corrupt(&system.to_string(), "the system's row names no stored state".to_owned())
         })?;
         if !key.ends_with(".json") {
-            let problem = "it is a snapshot of the engine actor: start with that engine";
-            return Err(corrupt(&key, problem.to_owned()));
+            return Err(EngineError::OtherEngine);
         }
         let bytes = match self.stores.blobs.get(&key, &ledger).await {
             Err(StoreError::NotFound) => {

@@ -151,7 +151,8 @@ pub trait Engine: Send + Sync {
         Box::pin(std::future::pending())
     }
 
-    /// Whether the stores answer; for `/readyz`.
+    /// Whether the stores answer, the log takes events and every part of the engine lives; for `/readyz`. What is wrong with the
+    /// log is told last, as [`EngineError::Log`].
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>>;
 
     /// Saves everything unsaved and stops background work. Repeating it is harmless.

@@ -17,14 +17,23 @@ const REWARDS_PCT: u64 = 95;
 /// What one system may have of the log's queue, and of its shard's mailbox once that is half full, in percent.
 const SHARE_PCT: u64 = 25;
 
-/// Whether a new system may be made, given how the log is doing.
-pub(super) fn admit_new(health: &Health) -> Result<(), EngineError> {
+/// Whether the log can take anything at all.
+pub(super) fn room(health: &Health) -> Result<(), EngineError> {
     if health.closed {
         return Err(EngineError::Log(LogTrouble::Stopped));
     }
     if health.full {
         return Err(EngineError::Log(LogTrouble::Full));
     }
+    if let Some(why) = health.blocked {
+        return Err(EngineError::Log(LogTrouble::Blocked(why)));
+    }
+    Ok(())
+}
+
+/// Whether a new system may be made, given how the log is doing.
+pub(super) fn admit_new(health: &Health) -> Result<(), EngineError> {
+    room(health)?;
     if is_at(health, PROPOSALS_PCT) { Err(EngineError::Log(LogTrouble::Behind)) } else { Ok(()) }
 }
 

@@ -10,13 +10,17 @@
 //! nothing, what had not been saved is lost with it. A save that was under way then is waited for first: there is never more
 //! than one copy of a system, in memory or on its way to the stores.
 //!
+//! A panic anywhere else ends the shard's life and not the process: [`Shard::run`] drops all its states, waits until what was
+//! under way has ended and what was appended is durable, and begins anew. Who was waiting is answered 500.
+//!
 //! Whether an id names a system is not known before it is loaded, and anybody may ask for any id: a load takes a place
 //! beside the systems in memory and pushes none of them out until it has found one.
 //!
-//! Reading order: here, [`active`], [`answer`], [`saves`].
+//! Reading order: here, [`active`], [`answer`], [`claims`], [`saves`].
 
 mod active;
 mod answer;
+mod claims;
 mod saves;
 
 use std::collections::VecDeque;
@@ -29,10 +33,11 @@ use futures_util::FutureExt;
 use lru::LruCache;
 use mipro_telemetry::{Ledger, Operation, Stage, StageGuard};
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::error::LogTrouble;
 use super::figures::Counters;
 use super::keeper::SaveError;
 use super::pressure::Lanes;
@@ -41,6 +46,7 @@ use super::{ActorOptions, EngineError, Gate, Question, UnrecordedStart};
 use crate::clock::Contexts;
 use crate::engine::Access;
 use crate::log::{EventLog, Lsn};
+use crate::store::Stores;
 use crate::system::{Command, Refusal, Reply, RolloutReply, SystemId};
 use active::Active;
 pub(super) use active::batch;
@@ -48,6 +54,9 @@ use saves::Covered;
 
 /// Requests that wait for one system to be loaded, or for a place in the shard.
 const WAITING_MAX: usize = 1_024;
+/// How long a save that failed waits before it is tried again: at first, and at most.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How often a shard looks for systems to save or to let go.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -61,10 +70,12 @@ pub(super) struct World {
     /// Whether the log keeps what is appended beyond this process's life: then nothing is lost with a state that was not
     /// saved.
     pub(super) logged: bool,
-    pub(super) durable: watch::Receiver<Lsn>,
+    /// How far the log has reached its own level.
+    pub(super) at_level: watch::Receiver<Lsn>,
     pub(super) options: ActorOptions,
     pub(super) loads: Semaphore,
-    pub(super) saves: Semaphore,
+    pub(super) saves: Arc<Semaphore>,
+    pub(super) stores: Stores,
 }
 
 impl World {
@@ -81,7 +92,7 @@ impl World {
     }
 
     pub(super) fn durable_now(&self) -> Lsn {
-        *self.durable.borrow()
+        *self.at_level.borrow()
     }
 }
 
@@ -179,6 +190,8 @@ enum Slot {
 #[derive(Debug)]
 enum Outcome {
     Loaded { system: SystemId, first: Option<Box<Request>>, result: Result<Box<Loaded>, EngineError> },
+    Claimed { system: SystemId, first: Option<Box<Request>>, result: Result<bool, EngineError> },
+    Permitted { system: SystemId, permit: OwnedSemaphorePermit },
     Saved { system: SystemId, covered: Covered, memo: Memo, result: Result<Saved, SaveError> },
     Durable { system: SystemId },
 }
@@ -220,6 +233,42 @@ impl Shard {
 
     /// Handles messages until the engine is dropped. Loads and saves then under way are dropped with it.
     pub(super) async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
+        while AssertUnwindSafe(self.serve(&mut mailbox)).catch_unwind().await.is_err() {
+            tracing::error!(
+                "a shard panicked; the states of all its systems are dropped and will be loaded anew"
+            );
+            self = self.anew().await;
+        }
+    }
+
+    /// A shard in this one's place, after a panic that may have left anything half done: nothing of its memory is used again.
+    /// What was under way comes to its end first, and what was appended becomes durable: who read the log sooner would number
+    /// other events as those that are on their way.
+    async fn anew(mut self) -> Self {
+        let world = Arc::clone(&self.world);
+        let counters = &world.counters;
+        counters.shard_restarts.fetch_add(1, Ordering::Relaxed);
+        let mut unsaved_events = 0;
+        for (_, slot) in &self.slots {
+            if let Slot::Active(active) = slot {
+                unsaved_events += active.unsaved;
+            }
+        }
+        counters.unsaved_events.fetch_sub(unsaved_events, Ordering::Relaxed);
+        counters.resident.fetch_sub(self.slots.len() as u64, Ordering::Relaxed);
+        if !world.logged {
+            tracing::error!(unsaved_events, "what was not saved is lost with it");
+        }
+        self.slots.clear();
+        self.parked.clear();
+        while self.tasks.join_next().await.is_some() {}
+        let appended = world.log.health().appended;
+        while world.on_disk(appended).await == Err(EngineError::Log(LogTrouble::Slow)) {}
+        let draining = self.draining;
+        Self { draining, ..Self::new(world, self.lanes, self.sight) }
+    }
+
+    async fn serve(&mut self, mailbox: &mut mpsc::Receiver<Message>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -331,6 +380,8 @@ impl Shard {
     fn settle(&mut self, outcome: Result<Outcome, JoinError>) {
         match outcome {
             Ok(Outcome::Loaded { system, first, result }) => self.loaded(system, first, result),
+            Ok(Outcome::Claimed { system, first, result }) => self.claimed(system, first, result),
+            Ok(Outcome::Permitted { system, permit }) => self.permitted(system, permit),
             Ok(Outcome::Saved { system, covered, memo, result }) => {
                 self.saved(system, covered, memo, &result);
             }

@@ -19,6 +19,7 @@ use crate::log::{EventLog, segment};
 use crate::recovery::{Recovered, Recovery};
 use crate::snapshot::archive::{Archive, ArchiveFigures, ArchiveOptions, Archiver, ArchiverHandle};
 use crate::snapshot::{self, SnapshotWriter};
+use crate::store::RowMark;
 use crate::system::{Recorded, State, SystemId};
 
 /// A system as it comes into memory.
@@ -35,6 +36,8 @@ pub(super) struct Loaded {
     pub(super) unsaved_events: u64,
     pub(super) tail_bytes: u64,
     pub(super) memo: Memo,
+    /// The row that was read, which must say so before anything is written under `epoch`; `None`: it says so.
+    pub(super) seen: Option<RowMark>,
 }
 
 /// A system as it is to be stored.
@@ -115,8 +118,9 @@ impl Storage {
         match self {
             Self::Documents(keeper) => {
                 let document = keeper.load(system, Access::Capability, ledger).await?;
-                let epoch = document.epoch + 1;
-                Ok(Loaded::clean(Document { epoch, ..document }))
+                let seen = RowMark { epoch: document.epoch, version: document.state.version };
+                let document = Document { epoch: seen.epoch + 1, ..document };
+                Ok(Loaded { seen: Some(seen), ..Loaded::clean(document) })
             }
             Self::Logged(logged) => logged.load(system, ledger).await,
         }
@@ -174,6 +178,7 @@ impl Storage {
                     unsaved_events: 0,
                     tail_bytes: 0,
                     memo,
+                    seen: None,
                 })
             }
         }
@@ -213,7 +218,7 @@ impl Logged {
     async fn load(&self, system: SystemId, ledger: &Ledger) -> Result<Loaded, EngineError> {
         let recovered = self.recovery.recover(system, Access::Capability, ledger).await?;
         let memo = Memo { snapshot: snapshot::Attempt::after(&recovered), ..Memo::default() };
-        let Recovered { state, mut history, epoch, snapshot_bytes, unsaved_events, tail_bytes, .. } =
+        let Recovered { state, mut history, epoch, seen, snapshot_bytes, unsaved_events, tail_bytes, .. } =
             recovered;
         if matches!(self.form, Form::Documents(_)) && history.is_none() {
             // It was stored as a snapshot: from now on it carries its history again.
@@ -222,15 +227,24 @@ impl Logged {
                 events.into_iter().take_while(|event| event.seq <= state.version).collect::<Vec<_>>().into(),
             );
         }
-        Ok(Loaded { state, history, epoch, saved_bytes: snapshot_bytes, unsaved_events, tail_bytes, memo })
+        let (saved_bytes, seen) = (snapshot_bytes, Some(seen));
+        Ok(Loaded { state, history, epoch, saved_bytes, unsaved_events, tail_bytes, memo, seen })
     }
 }
 
 impl Loaded {
-    /// A document with nothing beyond it.
+    /// A document with nothing beyond it, whose row is as it says.
     fn clean(document: Document) -> Self {
         let Document { state, history, epoch } = document;
-        let memo = Memo::default();
-        Self { state, history: Some(history), epoch, saved_bytes: 0, unsaved_events: 0, tail_bytes: 0, memo }
+        Self {
+            state,
+            history: Some(history),
+            epoch,
+            saved_bytes: 0,
+            unsaved_events: 0,
+            tail_bytes: 0,
+            memo: Memo::default(),
+            seen: None,
+        }
     }
 }

@@ -170,7 +170,7 @@ impl From<EngineError> for ApiError {
             EngineError::Log(trouble) => Self::unavailable(message).code(match trouble {
                 LogTrouble::Behind => "overloaded",
                 LogTrouble::Full => "log_full",
-                LogTrouble::Slow | LogTrouble::Stopped => "unavailable",
+                LogTrouble::Slow | LogTrouble::Stopped | LogTrouble::Blocked(_) => "unavailable",
             }),
             EngineError::TooMuch { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
@@ -183,6 +183,10 @@ impl From<EngineError> for ApiError {
             EngineError::Draining => Self::draining(),
             EngineError::Corrupt { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).code("state_unreadable")
+            }
+            EngineError::Overtaken => Self::unavailable(message).code("overtaken"),
+            EngineError::OtherEngine => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).code("wrong_engine")
             }
             EngineError::Internal { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).code("internal_error")

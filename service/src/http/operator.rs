@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::error::ApiError;
 use super::extract::Caller;
+use crate::config::OnLogFailure;
+use crate::engine::EngineError;
 
 /// How long the stores may take to say that they are there.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,17 +31,27 @@ pub(super) async fn health(State(app): State<Shared>) -> Json<Value> {
 
 /// `GET /readyz`: whether traffic should come here.
 pub(super) async fn ready(State(app): State<Shared>) -> Response {
-    let mut reasons = Vec::new();
+    let (mut reasons, mut degraded) = (Vec::new(), Vec::new());
     if app.stop.draining.is_cancelled() {
         reasons.push("the service is stopping".to_owned());
     }
     match tokio::time::timeout(READY_TIMEOUT, app.engine.ready()).await {
         Ok(Ok(())) => {}
+        // Whoever serves without a record wants the traffic that comes without one.
+        Ok(Err(error @ EngineError::Log(_)))
+            if app.options.on_log_failure == OnLogFailure::ServeUnrecorded =>
+        {
+            degraded.push(error.to_string());
+        }
         Ok(Err(error)) => reasons.push(error.to_string()),
         Err(_) => reasons.push(format!("the stores did not answer within {} s", READY_TIMEOUT.as_secs())),
     }
     if reasons.is_empty() {
-        return Json(json!({"status": "ready"})).into_response();
+        let mut body = json!({"status": "ready"});
+        if !degraded.is_empty() {
+            body["degraded"] = json!(degraded);
+        }
+        return Json(body).into_response();
     }
     let error =
         json!({"message": reasons.join("; "), "type": "server_error", "param": null, "code": "unready"});

@@ -159,7 +159,7 @@ impl Inspector {
         }
         // From the newest stored state before the point, else from the first event on.
         for named in [Named::current(&row), Named::previous(&row)].into_iter().flatten() {
-            let Ok(base) = self.load(system, &named, row.epoch).await else { continue };
+            let Ok(base) = self.load(system, &named).await else { continue };
             if point.covers_place(base.state.version, base.state.updated_us) {
                 return self.onward(base, point).await;
             }

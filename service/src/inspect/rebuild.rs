@@ -89,6 +89,7 @@ fn append(log: &SegmentLog, batch: &Batch<'_>) -> io::Result<()> {
                 std::thread::yield_now();
             }
             Err(AppendError::Full) => return Err(io::ErrorKind::StorageFull.into()),
+            Err(AppendError::Unavailable(why)) => return Err(why.into()),
             Err(error) => return Err(io::Error::other(error)),
         }
     }

@@ -227,7 +227,7 @@ impl Inspector {
     async fn best(&self, row: &SystemRow) -> Result<(Option<Loaded>, bool), InspectError> {
         let system = row.system_id;
         if let Some(named) = Named::current(row)
-            && let Ok(base) = self.load(system, &named, row.epoch).await
+            && let Ok(base) = self.load(system, &named).await
         {
             let tail = self.tail(base, None).await?;
             return Ok((Some(Loaded { state: tail.state, epoch: tail.epoch }), false));
@@ -236,7 +236,7 @@ impl Inspector {
         let previous = Named::previous(row);
         let stored = self.stored_snapshots(system).await?.into_iter().map(Named::unchecked);
         for named in previous.into_iter().chain(stored.flatten()) {
-            let Ok(base) = self.load(system, &named, row.epoch).await else { continue };
+            let Ok(base) = self.load(system, &named).await else { continue };
             let tail = self.onward(base, Point::Seq(u64::MAX)).await?;
             keep_newer(&mut best, tail);
         }

@@ -195,7 +195,7 @@ impl Refold {
 
 impl Inspector {
     /// A stored state, checked against what the row says of it.
-    pub(super) async fn load(&self, system: Uuid, named: &Named, epoch: u64) -> Result<Loaded, Fault> {
+    pub(super) async fn load(&self, system: Uuid, named: &Named) -> Result<Loaded, Fault> {
         let bytes = match self.stores.blobs.get(&named.key, &ledger()).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound) => return Err(Fault::Missing),
@@ -209,7 +209,7 @@ impl Inspector {
         } else {
             let document =
                 Document::decode(&named.key, system, &bytes).map_err(|e| damaged(e.to_string()))?;
-            Loaded { state: document.state, epoch }
+            Loaded { state: document.state, epoch: document.epoch }
         };
         if loaded.state.version != named.version {
             let (found, said) = (loaded.state.version, named.version);

@@ -222,7 +222,7 @@ impl Inspector {
         let mut taken = None;
         for (i, named) in named.iter().enumerate() {
             let Some(named) = named else { continue };
-            match self.load(system, named, row.epoch).await {
+            match self.load(system, named).await {
                 Ok(base) => {
                     taken.get_or_insert(base);
                 }
@@ -243,7 +243,7 @@ impl Inspector {
     async fn other_is_whole(&self, row: &SystemRow, bad: usize, key: &str) -> bool {
         let other = if bad == 0 { Named::previous(row) } else { Named::current(row) };
         let Some(other) = other.filter(|other| other.key != key) else { return false };
-        let loaded = self.load(row.system_id, &other, row.epoch).await;
+        let loaded = self.load(row.system_id, &other).await;
         loaded.is_ok()
     }
 

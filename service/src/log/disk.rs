@@ -112,10 +112,10 @@ pub trait File: Send + Sync + Debug {
 /// A lock that is held for as long as this lives.
 pub trait Lock: Send + Sync + Debug {}
 
-/// Whether an error says that there is no room.
+/// Whether an error says that there is no room: on the disk (`ENOSPC`), or in its user's share of it (`EDQUOT`).
 #[must_use]
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+pub fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether `dir` lies on a file system that goes with the machine's memory, where level `disk` is an empty word.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
+use super::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, OwnedEntry, ReadError};
 
 /// Bytes of events kept, unless told otherwise.
 pub const KEPT_BYTES_MAX: usize = 64 << 20;
@@ -24,25 +24,8 @@ pub struct MemoryLog {
 #[derive(Debug, Default)]
 struct Kept {
     newest: Lsn,
-    batches: VecDeque<Owned>,
+    batches: VecDeque<OwnedEntry>,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Owned {
-    lsn: Lsn,
-    system: Uuid,
-    epoch: u64,
-    first_seq: u64,
-    count: u32,
-    payload: Box<[u8]>,
-}
-
-impl Owned {
-    fn entry(&self) -> Entry<'_> {
-        let Self { lsn, system, epoch, first_seq, count, ref payload } = *self;
-        Entry { lsn, batch: Batch { system, epoch, first_seq, count, payload } }
-    }
 }
 
 impl Default for MemoryLog {
@@ -65,15 +48,14 @@ impl MemoryLog {
 
 impl EventLog for MemoryLog {
     fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
-        let Batch { system, epoch, first_seq, count, payload } = *batch;
         let mut kept = self.kept();
         kept.newest.0 += 1;
         let lsn = kept.newest;
-        kept.bytes += payload.len();
-        kept.batches.push_back(Owned { lsn, system, epoch, first_seq, count, payload: payload.into() });
+        kept.bytes += batch.payload.len();
+        kept.batches.push_back(OwnedEntry::new(lsn, batch));
         while kept.bytes > self.kept_bytes_max {
             let Some(oldest) = kept.batches.pop_front() else { break };
-            kept.bytes -= oldest.payload.len();
+            kept.bytes -= oldest.entry().batch.payload.len();
         }
         // Under the lock, so that place and watermark can't be seen apart.
         self.watermark.send_replace(lsn);
@@ -99,13 +81,7 @@ impl EventLog for MemoryLog {
         after_seq: u64,
         visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let kept = self.kept();
-        for owned in kept.batches.iter().filter(|owned| owned.system == system) {
-            let entry = owned.entry();
-            if entry.batch.last_seq() > after_seq && visit(entry).is_break() {
-                break;
-            }
-        }
+        OwnedEntry::visit(&self.kept().batches, system, after_seq, visit);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod mem;
 pub mod segment;
 
+use std::io;
 use std::ops::ControlFlow;
 
 use tokio::sync::watch;
@@ -63,6 +64,49 @@ pub struct Entry<'a> {
     pub batch: Batch<'a>,
 }
 
+/// An [`Entry`] that is kept; for logs in memory.
+#[derive(Debug, Clone)]
+pub struct OwnedEntry {
+    /// Its place.
+    pub lsn: Lsn,
+    system: Uuid,
+    epoch: u64,
+    first_seq: u64,
+    count: u32,
+    payload: Box<[u8]>,
+}
+
+impl OwnedEntry {
+    /// Keeps a batch.
+    #[must_use]
+    pub fn new(lsn: Lsn, batch: &Batch<'_>) -> Self {
+        let Batch { system, epoch, first_seq, count, payload } = *batch;
+        Self { lsn, system, epoch, first_seq, count, payload: payload.into() }
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub fn entry(&self) -> Entry<'_> {
+        let Self { lsn, system, epoch, first_seq, count, ref payload } = *self;
+        Entry { lsn, batch: Batch { system, epoch, first_seq, count, payload } }
+    }
+
+    /// [`EventLog::read`] of entries in their order.
+    pub fn visit<'a>(
+        entries: impl IntoIterator<Item = &'a Self>,
+        system: Uuid,
+        after_seq: u64,
+        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) {
+        for owned in entries.into_iter().filter(|owned| owned.system == system) {
+            let entry = owned.entry();
+            if entry.batch.last_seq() > after_seq && visit(entry).is_break() {
+                return;
+            }
+        }
+    }
+}
+
 /// Why an append was not taken. Nothing of it will be found in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -72,6 +116,9 @@ pub enum AppendError {
     /// There is no room where the log is kept; when room is made, the log goes on by itself.
     #[error("the log's disk is full")]
     Full,
+    /// There is no place for it: the next segment can't be made, and not for want of room. It is tried again by itself.
+    #[error("the log's next segment can't be made: {0}")]
+    Unavailable(io::ErrorKind),
     /// The batch is larger than any the log takes.
     #[error("the events of one command are larger than the log takes")]
     TooLarge,
@@ -103,6 +150,12 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    pub(crate) fn io(file: &str, error: &io::Error) -> Self {
+        Self::Io { file: file.to_owned(), reason: error.to_string() }
+    }
+}
+
 /// How a log is doing; cheap to ask at every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Health {
@@ -114,6 +167,8 @@ pub struct Health {
     pub queued_bytes_max: u64,
     /// There is no room on the disk.
     pub full: bool,
+    /// What else keeps the next segment from being made, once there is next to no place left without it.
+    pub blocked: Option<io::ErrorKind>,
     /// The log has stopped.
     pub closed: bool,
     /// Bytes of the log that are kept locally.

@@ -86,7 +86,8 @@ pub struct SystemRow {
     pub version: u64,
     /// The key of the stored state.
     pub state_ref: Option<String>,
-    /// The fencing epoch under which `state_ref` was written; 0 before there were epochs. Never falls.
+    /// The highest fencing epoch under which the system was claimed ([`SystemTable::claim`]) or `state_ref` written; 0 before
+    /// there were epochs. Never falls.
     pub epoch: u64,
     /// Length of the object that `state_ref` names, in bytes; unknown in rows of schema version 1.
     pub state_bytes: Option<u64>,
@@ -98,6 +99,23 @@ pub struct SystemRow {
     pub previous: Option<PreviousState>,
     /// When the row was written, as the database's clock has it (RFC 3339). `None` in a row that is yet to be written.
     pub updated_at: Option<String>,
+}
+
+impl SystemRow {
+    /// What a claim must find unchanged.
+    #[must_use]
+    pub const fn mark(&self) -> RowMark {
+        RowMark { epoch: self.epoch, version: self.version }
+    }
+}
+
+/// How far a row was when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowMark {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its version.
+    pub version: u64,
 }
 
 /// The stored state that a row named before the one it names.
@@ -134,6 +152,18 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
     /// Inserts a row, or replaces it where `rule` lets it. Gives whether the row is now the one given: `false` means
     /// that `rule` forbade it. After an error the row may or may not have been written.
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError>;
+
+    /// Claims a system: raises its row's epoch to `epoch`, which must be higher, if the row is still as it was `seen`. Of two
+    /// who saw the same, one is told `true`. `false`: it has moved, or an earlier try of our own, whose answer was lost, has
+    /// moved it; whoever hears that reads the row anew. After an error it may have been done or not. What the row names stays
+    /// as it is, and so does its time.
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        ledger: &Ledger,
+    ) -> Result<bool, StoreError>;
 
     /// The rows of those of `systems` that have one, in no order. Give it some hundreds at a time.
     async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {

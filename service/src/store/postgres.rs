@@ -25,8 +25,8 @@ use uuid::Uuid;
 
 use super::migrations::{CREATE_LEDGER, MIGRATIONS, READ_VERSION, newest};
 use super::{
-    PreviousState, StoreError, SystemRow, SystemTable, TableOptions, WriteRule, checksum_from, checksum_text,
-    storable, tls,
+    PreviousState, RowMark, StoreError, SystemRow, SystemTable, TableOptions, WriteRule, checksum_from,
+    checksum_text, storable, tls,
 };
 
 const WHAT: &str = "the database (postgres)";
@@ -71,6 +71,10 @@ const ADVANCE: &str = "WITH inserted AS (
         WHERE systems.epoch <= EXCLUDED.epoch AND systems.version < EXCLUDED.version
         RETURNING *
     ) SELECT to_jsonb(inserted) AS payload FROM inserted";
+
+const CLAIM: &str = "UPDATE systems SET epoch = $4
+    WHERE system_id = $1::uuid AND epoch = $2 AND version = $3 AND epoch < $4
+    RETURNING epoch";
 
 /// The `systems` table in Postgres.
 #[derive(Debug)]
@@ -254,6 +258,18 @@ impl SystemTable for PostgresTable {
         let written = self.run(sql, params, ledger).await?;
         let written = written.map(|row| ledger.time(Stage::DbDecode, || decode(&row))).transpose()?;
         Ok(written.is_some_and(|now| now.version == row.version))
+    }
+
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        ledger: &Ledger,
+    ) -> Result<bool, StoreError> {
+        let (held, version, epoch) = (storable(seen.epoch)?, storable(seen.version)?, storable(epoch)?);
+        let moved = self.run(CLAIM, &[&system_id, &held, &version, &epoch], ledger).await?;
+        Ok(moved.is_some())
     }
 
     async fn get_many(&self, systems: &[Uuid], ledger: &Ledger) -> Result<Vec<SystemRow>, StoreError> {

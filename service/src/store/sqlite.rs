@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::migrations::{CREATE_LEDGER, MIGRATIONS, READ_VERSION, newest};
 use super::{
-    PreviousState, StoreError, SystemRow, SystemTable, WriteRule, checksum_from, checksum_text, storable,
+    PreviousState, RowMark, StoreError, SystemRow, SystemTable, WriteRule, checksum_from, checksum_text,
+    storable,
 };
 
 const WHAT: &str = "the database (sqlite)";
@@ -49,6 +50,9 @@ const ADVANCE: &str = "INSERT INTO systems
         state_bytes = excluded.state_bytes, state_checksum = excluded.state_checksum,
         updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
     WHERE systems.epoch <= excluded.epoch AND systems.version < excluded.version";
+
+const CLAIM: &str =
+    "UPDATE systems SET epoch = ?4 WHERE system_id = ?1 AND epoch = ?2 AND version = ?3 AND epoch < ?4";
 
 /// The `systems` table in one SQLite file.
 #[derive(Debug, Clone)]
@@ -135,6 +139,26 @@ impl SystemTable for SqliteTable {
             query.done();
             let bytes = row.status.len() + row.mode.len() + row.state_ref.map_or(0, |key| key.len());
             ledger.count(Stage::DbQuery, 1, bytes as u64, 0);
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        ledger: &Ledger,
+    ) -> Result<bool, StoreError> {
+        self.with(ledger, move |connection, ledger| {
+            let (held, version, epoch) = (storable(seen.epoch)?, storable(seen.version)?, storable(epoch)?);
+            let query = ledger.enter(Stage::DbQuery);
+            let mut statement = connection.prepare_cached(CLAIM).map_err(failed)?;
+            let changed =
+                statement.execute(params![system_id.to_string(), held, version, epoch]).map_err(failed)?;
+            query.done();
+            ledger.count(Stage::DbQuery, 1, 0, 0);
             Ok(changed == 1)
         })
         .await

@@ -96,6 +96,18 @@ async fn a_stored_state_of_either_format_is_read_by_the_other() {
 }
 
 #[tokio::test]
+async fn an_engine_that_reads_documents_names_the_one_that_reads_snapshots() {
+    let (rig, log) = (Rig::sqlite().await, HandLog::at(Level::Disk).open_wide());
+    let new = new_system();
+    create(&*over(&rig, &log, &lazy()), &new).await;
+    for other in [write_back(), options(EngineKind::Blob), options(EngineKind::Actor)] {
+        let engine = rig.engine(&other);
+        let error = ask(&*engine, new.system_id, Question::State).await.unwrap_err();
+        assert_eq!(error, EngineError::OtherEngine, "{:?}", other.kind);
+    }
+}
+
+#[tokio::test]
 async fn a_duplicate_and_a_read_wait_on_the_gate_of_what_they_show() {
     let (rig, log) = (Rig::sqlite().await, HandLog::at(Level::Disk));
     log.set_durable(1);

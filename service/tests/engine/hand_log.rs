@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
+use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, OwnedEntry, ReadError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub(crate) struct HandLog {
     level: Level,
     pub(crate) appended: AtomicU64,
-    kept: Mutex<Vec<KeptBatch>>,
+    kept: Mutex<Vec<OwnedEntry>>,
     durable: Mutex<Option<watch::Sender<Lsn>>>,
     /// The watermark of `disk` where the level is `os`.
     pub(crate) stronger: watch::Sender<Lsn>,
@@ -22,18 +22,10 @@ pub(crate) struct HandLog {
     pub(crate) full: AtomicBool,
     /// The next append keeps the events and then panics.
     pub(crate) panics: AtomicBool,
+    /// The next to ask how it is doing panics.
+    pub(crate) panics_when_asked: AtomicBool,
     pub(crate) queued_bytes: AtomicU64,
     pub(crate) queued_bytes_max: AtomicU64,
-}
-
-#[derive(Debug, Clone)]
-struct KeptBatch {
-    lsn: Lsn,
-    system: Uuid,
-    epoch: u64,
-    first_seq: u64,
-    count: u32,
-    payload: Vec<u8>,
 }
 
 impl HandLog {
@@ -47,6 +39,7 @@ impl HandLog {
             hurried: AtomicU64::new(0),
             full: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            panics_when_asked: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             queued_bytes_max: AtomicU64::new(0),
         })
@@ -74,7 +67,8 @@ impl HandLog {
     /// The epochs under which a system was written, in order.
     pub(crate) fn epochs(&self, system: Uuid) -> Vec<u64> {
         let kept = self.kept.lock().unwrap();
-        kept.iter().filter(|batch| batch.system == system).map(|batch| batch.epoch).collect()
+        let batches = kept.iter().map(|kept| kept.entry().batch);
+        batches.filter(|batch| batch.system == system).map(|batch| batch.epoch).collect()
     }
 }
 
@@ -87,10 +81,9 @@ impl EventLog for HandLog {
             return Err(AppendError::Closed);
         }
         assert!(!batch.payload.is_empty() && batch.count > 0 && batch.first_seq > 0, "{batch:?}");
-        let Batch { system, epoch, first_seq, count, payload } = *batch;
         let mut kept = self.kept.lock().unwrap();
         let lsn = Lsn(self.appended.fetch_add(1, Ordering::SeqCst) + 1);
-        kept.push(KeptBatch { lsn, system, epoch, first_seq, count, payload: payload.to_vec() });
+        kept.push(OwnedEntry::new(lsn, batch));
         drop(kept);
         assert!(!self.panics.swap(false, Ordering::SeqCst), "asked to");
         Ok(lsn)
@@ -116,6 +109,7 @@ impl EventLog for HandLog {
     }
 
     fn health(&self) -> Health {
+        assert!(!self.panics_when_asked.swap(false, Ordering::SeqCst), "asked to");
         Health {
             appended: Lsn(self.appended.load(Ordering::SeqCst)),
             queued_bytes: self.queued_bytes.load(Ordering::SeqCst),
@@ -136,14 +130,7 @@ impl EventLog for HandLog {
             return Ok(());
         }
         let kept = self.kept.lock().unwrap().clone();
-        for KeptBatch { lsn, system, epoch, first_seq, count, payload } in
-            kept.iter().filter(|kept| kept.system == system).cloned()
-        {
-            let batch = Batch { system, epoch, first_seq, count, payload: &payload };
-            if batch.last_seq() > after_seq && visit(Entry { lsn, batch }).is_break() {
-                break;
-            }
-        }
+        OwnedEntry::visit(&kept, system, after_seq, visit);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on stops here, also within its helpers")]
 
 mod archiving;
+mod claims;
 mod conformance;
 mod durable;
 mod faults;
@@ -10,6 +11,7 @@ mod histories;
 mod overlaps;
 mod recovering;
 mod segmented;
+mod shards;
 mod snapshots;
 mod stores;
 mod support;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mipro_service::store::blobs::PutRule;
 use mipro_service::store::{
-    BlobOptions, Blobs, PreviousState, S3Credentials, StoreError, SystemRow, SystemTable, TableOptions,
-    WriteRule, open_table,
+    BlobOptions, Blobs, PreviousState, RowMark, S3Credentials, StoreError, SystemRow, SystemTable,
+    TableOptions, WriteRule, open_table,
 };
 use mipro_telemetry::{Breakdown, Ledger, Operation, Phase, Stage};
 use uuid::Uuid;
@@ -54,6 +54,7 @@ async fn table_conformance(table: &dyn SystemTable) {
     assert!(!table.upsert(&at(2), WriteRule::Advance, &ledger()).await.unwrap(), "and not back");
     assert!(table.upsert(&at(4), WriteRule::Advance, &ledger()).await.unwrap());
     epochs_and_previous(table, id).await;
+    claims(table).await;
     let nameless = SystemRow { state_ref: None, state_bytes: None, state_checksum: None, epoch: 9, ..at(1) };
     assert!(
         table.upsert(&nameless, WriteRule::Overwrite, &ledger()).await.unwrap(),
@@ -95,6 +96,27 @@ async fn epochs_and_previous(table: &dyn SystemTable, id: Uuid) {
         SystemRow { previous: Some(previous(7)), ..at(8, 8) },
         "the database alone says what was before"
     );
+}
+
+/// A claim raises the epoch and nothing else, where the row is as it was seen.
+async fn claims(table: &dyn SystemTable) {
+    let id = Uuid::new_v4();
+    let at = |version, epoch| SystemRow { system_id: id, epoch, ..row(version) };
+    let claim = async |epoch, version, new| {
+        table.claim(id, RowMark { epoch, version }, new, &ledger()).await.unwrap()
+    };
+    assert!(!claim(0, 0, 1).await, "there is no such row, and none is made");
+    assert_eq!(table.get(id, &ledger()).await.unwrap(), None);
+    assert!(table.upsert(&at(3, 1), WriteRule::Advance, &ledger()).await.unwrap());
+    let before = table.get(id, &ledger()).await.unwrap().unwrap();
+    for (epoch, version, new) in [(0, 3, 2), (1, 2, 2), (1, 4, 2), (1, 3, 1)] {
+        assert!(!claim(epoch, version, new).await, "{epoch} {version} {new}");
+    }
+    assert!(claim(1, 3, 5).await);
+    assert!(!claim(1, 3, 5).await, "once");
+    assert_eq!(table.get(id, &ledger()).await.unwrap().unwrap(), SystemRow { epoch: 5, ..before });
+    assert!(!table.upsert(&at(9, 4), WriteRule::Advance, &ledger()).await.unwrap(), "overtaken");
+    assert!(table.upsert(&at(9, 5), WriteRule::Advance, &ledger()).await.unwrap());
 }
 
 async fn many(table: &dyn SystemTable, id: Uuid) {

@@ -14,7 +14,7 @@ use mipro_service::engine::{
 use mipro_service::log::disk::RealDisk;
 use mipro_service::log::{EventLog, Level, SegmentLog, SegmentOptions};
 use mipro_service::store::{
-    self, Blobs, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
+    self, Blobs, RowMark, StoreError, Stores, SystemRow, SystemTable, TableOptions, WriteRule,
 };
 use mipro_service::system::{
     CandidateContent, Command, Message, NewCandidate, NewSystem, PatternMessage, Prompt, Status,
@@ -157,11 +157,14 @@ pub(crate) struct FlakyTable {
     pub(crate) down: AtomicBool,
     /// Does the next write and then says that it failed.
     pub(crate) lose_answer: AtomicBool,
+    /// Claims that were made.
+    pub(crate) claims: watch::Sender<u64>,
 }
 
 impl FlakyTable {
     pub(crate) fn over(inner: Arc<dyn SystemTable>) -> Arc<Self> {
-        Arc::new(Self { inner, down: AtomicBool::new(false), lose_answer: AtomicBool::new(false) })
+        let (down, lose_answer) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { inner, down, lose_answer, claims: watch::Sender::new(0) })
     }
 
     fn check(&self, down: bool) -> Result<(), StoreError> {
@@ -187,6 +190,20 @@ impl SystemTable for FlakyTable {
         let written = self.inner.upsert(row, rule, ledger).await?;
         self.check(self.lose_answer.swap(false, Ordering::SeqCst))?;
         Ok(written)
+    }
+
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        ledger: &Ledger,
+    ) -> Result<bool, StoreError> {
+        self.check(self.down.load(Ordering::SeqCst))?;
+        self.claims.send_modify(|claims| *claims += 1);
+        let claimed = self.inner.claim(system_id, seen, epoch, ledger).await?;
+        self.check(self.lose_answer.swap(false, Ordering::SeqCst))?;
+        Ok(claimed)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

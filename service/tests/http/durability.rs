@@ -113,8 +113,42 @@ async fn serving_unrecorded_lets_the_llm_answer_and_says_so() {
     assert_eq!(status, 503, "{body}");
     let (status, _) = rig.get("/health").await;
     assert_eq!(status, 200, "the process stays");
+    let (status, ready) = rig.get("/readyz").await;
+    assert_eq!((status.as_u16(), &ready["status"]), (200, &json!("ready")), "it wants the proxy's traffic");
+    assert!(ready["degraded"][0].as_str().unwrap().contains("the event log has stopped"), "{ready}");
     let page = rig.http.get(format!("{}/metrics", rig.url)).send().await.unwrap().text().await.unwrap();
     assert!(page.contains("\nmipro_unrecorded_answers_total 2\n"), "{page}");
+}
+
+/// Who names a level wants that promise: an answer that promises nothing is not for it.
+#[tokio::test]
+async fn whoever_names_a_level_is_never_served_unrecorded() {
+    let llm = crate::proxy::llm().await;
+    let rig = Rig::with(|options| {
+        options.upstream = Some(format!("{}/v1", llm.uri()));
+        options.on_log_failure = OnLogFailure::ServeUnrecorded;
+    })
+    .await;
+    rig.engine.set_level(Level::Disk);
+    let system = rig.system().await;
+    rig.engine.set_durable(0);
+    rig.engine.set_gate_limit_ms(20);
+    // The start was taken and its gate fails; then the start is refused.
+    for stopped in [false, true] {
+        for (level, status) in [(Some("disk"), 503), (Some("memory"), 503), (None, 200)] {
+            let mut request = rig.http.post(rig.chat_url(&system, "r")).json(&chat());
+            if let Some(level) = level {
+                request = request.header("Mipro-Durability", level);
+            }
+            let response = request.send().await.unwrap();
+            let unrecorded = response.headers().contains_key("x-mipro-unrecorded");
+            let told = (response.status().as_u16(), unrecorded);
+            assert_eq!(told, (status, level.is_none()), "{level:?}, stopped: {stopped}");
+        }
+        if !stopped {
+            rig.engine.stop_log();
+        }
+    }
 }
 
 #[tokio::test]

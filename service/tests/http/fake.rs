@@ -181,8 +181,9 @@ impl Engine for FakeEngine {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
-        let down = self.down.load(Ordering::Relaxed);
-        Box::pin(async move { if down { Err(EngineError::unavailable("the database")) } else { Ok(()) } })
+        let down = self.down.load(Ordering::Relaxed).then(|| EngineError::unavailable("the database"));
+        let stopped = self.is_stopped().then_some(EngineError::Log(LogTrouble::Stopped));
+        Box::pin(async move { down.or(stopped).map_or(Ok(()), Err) })
     }
 
     fn shutdown(&self) -> BoxFuture<'_, Result<(), EngineError>> {

@@ -99,6 +99,29 @@ async fn what_was_acknowledged_is_there_after_a_clean_stop() {
     }
 }
 
+/// With another engine, or at a level without a log, systems would go back to what was last stored, and nobody would know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_would_not_be_read_refuses_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    Running::start(dir.path(), "http://127.0.0.1:9/v1", &[]).await.stop().await;
+    for (variable, value, asked) in [
+        ("MIPRO_ENGINE", "cache", "engine \"cache\""),
+        ("MIPRO_ENGINE", "blob", "engine \"blob\""),
+        ("MIPRO_DURABILITY", "memory", "durability \"memory\""),
+    ] {
+        let flags = Flags {
+            listen: Some("127.0.0.1:0".into()),
+            data_dir: Some(dir.path().into()),
+            ..Flags::default()
+        };
+        let options = Options::load_with(&flags, &[(variable.to_owned(), value.to_owned())].into()).unwrap();
+        let refused = app::run(options, |_| panic!("{value} must not serve"), CancellationToken::new());
+        let message = chain(&tokio::time::timeout(PATIENCE, refused).await.unwrap().unwrap_err());
+        assert!(message.contains(&format!("holds events that {asked} would not read")), "{message}");
+        assert!(message.contains("move the log away"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn a_database_that_is_down_is_told_at_once() {
     let dir = tempfile::tempdir().unwrap();

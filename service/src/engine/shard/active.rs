@@ -11,7 +11,8 @@ use super::super::document::{History, LedgerProbe};
 use super::super::pressure::{self, Queued};
 use super::super::storage::{Capture, Loaded, Memo};
 use super::super::{EngineError, Question};
-use super::World;
+use super::claims::Claim;
+use super::{BACKOFF_FIRST, BACKOFF_MAX, World};
 use crate::codec::event;
 use crate::crash;
 use crate::log::{Batch, Lsn};
@@ -38,7 +39,9 @@ pub(super) struct Active {
     pub(super) tail_bytes: u64,
     pub(super) saved_bytes: u64,
     pub(super) used: Instant,
-    /// A save is under way.
+    /// Whether its row says that it is written under `epoch`.
+    pub(super) claim: Claim,
+    /// A save is under way, or waits for its turn.
     pub(super) saving: bool,
     /// What the last save left half done.
     pub(super) memo: Memo,
@@ -60,7 +63,7 @@ impl Active {
     /// A system that was just loaded or made. `lsn` is the newest append that could be among what was read.
     pub(super) fn new(loaded: Loaded, lsn: Lsn) -> Self {
         let now = Instant::now();
-        let Loaded { state, history, epoch, saved_bytes, unsaved_events, tail_bytes, memo } = loaded;
+        let Loaded { state, history, epoch, saved_bytes, unsaved_events, tail_bytes, memo, seen } = loaded;
         Self {
             state,
             history,
@@ -72,6 +75,7 @@ impl Active {
             tail_bytes,
             saved_bytes,
             used: now,
+            claim: seen.map_or(Claim::Held, Claim::Due),
             saving: false,
             memo,
             failures: 0,
@@ -87,6 +91,7 @@ impl Active {
         ledger: &Ledger,
         buffer: &mut Vec<u8>,
     ) -> Result<Reply, Undone> {
+        debug_assert!(self.claim.is_held(), "nothing is appended under an epoch that is not claimed");
         crash::point("received");
         let own_bytes = self.queued.bytes(world.durable_now());
         pressure::admit(&world.log.health(), command, own_bytes).map_err(|error| {
@@ -138,6 +143,13 @@ impl Active {
         self.queued.appended(self.lsn, bytes, world.durable_now());
         self.tail_bytes += bytes;
         Ok(())
+    }
+
+    /// A save came to nothing: the next one waits a while, longer each time.
+    pub(super) fn put_off_save(&mut self) {
+        self.failures += 1;
+        let delay = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.not_before = Instant::now() + delay;
     }
 
     /// What is to be saved, as it is now.

@@ -15,11 +15,16 @@ use crate::system::State;
 impl Shard {
     /// Answers a request of an active system.
     pub(super) fn respond(&mut self, request: Request) {
+        let Some(Slot::Active(active)) = self.slots.get_mut(&request.system) else { return };
+        active.used = Instant::now();
+        let commands = matches!(request.ask, Ask::Execute(_));
+        if commands && !active.claim.is_held() && admit(request.access, active.state.org_id).is_ok() {
+            self.claim(request.system, Some(request));
+            return;
+        }
         let Request { system, access, ask, ledger, queue, answer } = request;
         queue.done();
-        let Some(Slot::Active(active)) = self.slots.get_mut(&system) else { return };
-        active.used = Instant::now();
-        let refused = matches!(ask, Ask::Execute(_)) && self.world.is_behind();
+        let refused = commands && self.world.is_behind();
         let result = match admit(access, active.state.org_id) {
             Err(error) => Err(Undone::Failed(error)),
             Ok(()) => match ask {
@@ -70,7 +75,7 @@ impl Shard {
 impl World {
     /// Opens when everything a system's state shows now is durable.
     pub(in super::super) fn gate(&self, state: &State, epoch: u64, lsn: Lsn) -> Gate {
-        let gate = Gate::at(lsn, self.durable.clone(), self.options.gate_wait_max);
+        let gate = Gate::at(lsn, self.at_level.clone(), self.options.gate_wait_max);
         let seen = Seen { seq: state.version, epoch };
         gate.owned(Arc::clone(&self.log), Arc::clone(&self.counters)).seeing(seen)
     }

@@ -13,21 +13,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::EngineError;
 use super::super::error::LogTrouble;
 use super::super::keeper::{SaveError, events_since};
 use super::super::storage::{Memo, Saved};
-use super::{Active, Outcome, Shard, Slot, World, refuse};
+use super::{Active, BACKOFF_FIRST, Outcome, Shard, Slot, World, refuse};
 use crate::log::{Level, Lsn};
 use crate::system::SystemId;
 
 /// How many of the least recently used systems one look for room considers.
 const LOOK_MAX: usize = 16;
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// What a save covered when it began.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +44,9 @@ enum Leave {
 impl World {
     /// Waits until the log has everything up to `lsn` on the disk, where it is kept on one: also at the level `os` a stored
     /// state must not know what the log has lost with the machine.
-    async fn durable(&self, lsn: Lsn) -> Result<(), EngineError> {
+    pub(super) async fn on_disk(&self, lsn: Lsn) -> Result<(), EngineError> {
         self.log.hurry(Level::Disk);
-        let mut durable = self.log.reached(Level::Disk).unwrap_or_else(|| self.durable.clone());
+        let mut durable = self.log.reached(Level::Disk).unwrap_or_else(|| self.at_level.clone());
         match timeout(self.options.gate_wait_max, durable.wait_for(|durable| *durable >= lsn)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(EngineError::Log(LogTrouble::Stopped)),
@@ -57,7 +55,7 @@ impl World {
     }
 
     fn leave(&self, active: &Active) -> Leave {
-        if active.saving || active.lsn > self.durable_now() {
+        if active.saving || active.claim.is_under_way() || active.lsn > self.durable_now() {
             Leave::NotYet
         } else if active.unsaved == 0 || self.logged && active.failures > 0 {
             Leave::Now
@@ -68,21 +66,48 @@ impl World {
 }
 
 impl Shard {
-    /// Begins to save a system in a task of its own, unless it failed a moment ago.
+    /// Begins to save a system, unless it failed a moment ago: claims it first if it is not yet, and waits for a permit if
+    /// there is none. Its state is copied when it has both.
     pub(super) fn save(&mut self, system: SystemId) {
         let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
         if active.saving || active.unsaved == 0 || Instant::now() < active.not_before {
             return;
         }
+        if !active.claim.is_held() {
+            self.claim(system, None);
+            return;
+        }
         active.saving = true;
+        let permits = Arc::clone(&self.world.saves);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            self.store(system, permit);
+            return;
+        }
+        self.tasks.spawn(async move {
+            let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+            Outcome::Permitted { system, permit }
+        });
+    }
+
+    /// A save's turn has come.
+    pub(super) fn permitted(&mut self, system: SystemId, permit: OwnedSemaphorePermit) {
+        match self.slots.peek(&system) {
+            Some(Slot::Leaving { .. }) => self.left(system),
+            _ => self.store(system, permit),
+        }
+    }
+
+    /// Saves a system as it is now, in a task of its own.
+    fn store(&mut self, system: SystemId, permit: OwnedSemaphorePermit) {
+        let Some(Slot::Active(active)) = self.slots.peek_mut(&system) else { return };
         let (capture, lsn) = (active.capture(), active.lsn);
         let covered = Covered { version: active.state.version, tail_bytes: active.tail_bytes };
         let mut memo = std::mem::take(&mut active.memo);
         let world = Arc::clone(&self.world);
         self.tasks.spawn(async move {
+            let _permit = permit;
             let save = async {
-                world.durable(lsn).await.map_err(SaveError::Failed)?;
-                let _permit = world.saves.acquire().await;
+                world.on_disk(lsn).await.map_err(SaveError::Failed)?;
                 world.storage.save(capture, &mut memo).await
             };
             let panicked = SaveError::Failed(EngineError::Internal { what: "a save panicked" });
@@ -121,9 +146,7 @@ impl Shard {
                 self.make_room(0);
             }
             Err(SaveError::Failed(_)) => {
-                active.failures += 1;
-                let delay = BACKOFF_FIRST.saturating_mul(1 << active.failures.min(16)).min(BACKOFF_MAX);
-                active.not_before = Instant::now() + delay;
+                active.put_off_save();
                 self.make_room(0);
             }
             Err(SaveError::Conflict) => {
@@ -163,7 +186,7 @@ impl Shard {
             self.tasks.spawn(async move {
                 // However long it takes: who read the log sooner would number other events as those that are on their way. A
                 // log that has stopped keeps nothing more and is told to whoever asks next.
-                while world.durable(lsn).await == Err(EngineError::Log(LogTrouble::Slow)) {}
+                while world.on_disk(lsn).await == Err(EngineError::Log(LogTrouble::Slow)) {}
                 Outcome::Durable { system }
             });
         }
@@ -266,17 +289,16 @@ impl Shard {
                 return;
             }
             let Some(outcome) = self.tasks.join_next().await else { return };
-            let again = match &outcome {
-                Ok(Outcome::Saved { system, result: Err(_), .. }) if self.world.logged => {
-                    failed.insert(*system);
-                    false
-                }
-                Ok(Outcome::Saved { result: Err(_), .. }) => true,
-                _ => false,
+            let failing = match &outcome {
+                Ok(Outcome::Saved { system, result: Err(_), .. })
+                | Ok(Outcome::Claimed { system, result: Err(_), .. }) => Some(*system),
+                _ => None,
             };
             self.settle(outcome);
-            if again {
-                sleep(BACKOFF_FIRST).await;
+            match failing {
+                Some(system) if self.world.logged => _ = failed.insert(system),
+                Some(_) => sleep(BACKOFF_FIRST).await,
+                None => {}
             }
         }
     }

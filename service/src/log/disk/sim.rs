@@ -118,6 +118,7 @@ struct State {
     capacity_bytes: Option<u64>,
     write_errors: Errors,
     sync_errors: Errors,
+    create_error: Option<io::ErrorKind>,
     temporary: bool,
 }
 
@@ -230,6 +231,11 @@ impl SimDisk {
     /// can still be read, is not durable, and a later sync that succeeds does not make it so.
     pub fn fail_syncs(&self, pass: u64, fail: u64) {
         self.state().sync_errors = Errors { pass, fail };
+    }
+
+    /// From now on making a file fails with this, until `None` is given.
+    pub fn fail_creates(&self, kind: Option<io::ErrorKind>) {
+        self.state().create_error = kind;
     }
 
     /// What [`Dir::is_temporary`] says.
@@ -372,6 +378,9 @@ impl Dir for SimDir {
         let cut_off = state.begin(self.life, Operation::Create { path: path.clone(), bytes })?;
         if state.names.contains_key(&path) {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if let Some(kind) = state.create_error {
+            return Err(kind.into());
         }
         if state.capacity_bytes.is_some_and(|capacity| state.used() + bytes > capacity) {
             return Err(io::ErrorKind::StorageFull.into());

@@ -77,8 +77,8 @@ impl Helper {
             }
             Err(error) => {
                 self.retry_at = Some(now + RETRY_AFTER);
-                if self.shared.queue.no_room() {
-                    let full = is_full(&error);
+                if self.shared.queue.no_spare(error.kind()) {
+                    let full = is_full(error.kind());
                     tracing::warn!(%error, full, kept, "the log's next segment can't be made; appends go on in this one");
                 }
                 false

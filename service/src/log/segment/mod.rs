@@ -154,6 +154,12 @@ pub enum OpenError {
     Options(&'static str),
 }
 
+impl OpenError {
+    fn io(what: &str, error: &io::Error) -> Self {
+        Self::Io { what: what.to_owned(), reason: error.to_string() }
+    }
+}
+
 /// The log. Dropping it writes and syncs what was appended, as [`SegmentLog::close`] does.
 pub struct SegmentLog {
     shared: Arc<Shared>,
@@ -177,10 +183,8 @@ impl SegmentLog {
     /// Another process has it, it is damaged, or the disk refuses.
     pub fn open(options: SegmentOptions, disk: Arc<dyn Disk>) -> Result<(Arc<Self>, Opened), OpenError> {
         let (log, opened, stepper) = Self::open_stepped(options, disk, clock::now())?;
-        let threads = threads::spawn(&log.shared, stepper).map_err(|error| OpenError::Io {
-            what: "the log's threads".to_owned(),
-            reason: error.to_string(),
-        })?;
+        let threads = threads::spawn(&log.shared, stepper)
+            .map_err(|error| OpenError::io("the log's threads", &error))?;
         *log.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok((log, opened))
     }
@@ -286,6 +290,7 @@ impl EventLog for SegmentLog {
             queued_bytes: standing.queued,
             queued_bytes_max: self.shared.options.queue_bytes_max,
             full: standing.full,
+            blocked: standing.blocked,
             closed: standing.closed,
             kept_bytes: kept.bytes.load(Ordering::Relaxed),
             segments: kept.segments.load(Ordering::Relaxed),
@@ -336,13 +341,13 @@ impl Segments for SegmentLog {
         // From here on these segments need not be there: a crash half-way through leaves no gap that looks like damage.
         if let Err(error) = self.shared.control().forget_before(newest + 1) {
             self.shared.fail(writer::control_fault("sync", &error));
-            return Err(io_error(control::NAME, &error));
+            return Err(ReadError::io(control::NAME, &error));
         }
         for id in ids {
             self.remove(id)?;
             crash::point("log.trimmed");
         }
-        self.shared.dir.sync().map_err(|error| io_error("the log's directory", &error))?;
+        self.shared.dir.sync().map_err(|error| ReadError::io("the log's directory", &error))?;
         self.shared.bell.ring();
         Ok(())
     }
@@ -365,15 +370,11 @@ impl SegmentLog {
                 if let Some(kept) = kept {
                     self.change(|sealed| sealed.insert(id, kept));
                 }
-                return Err(io_error(&name, &error));
+                return Err(ReadError::io(&name, &error));
             }
         }
         Ok(())
     }
-}
-
-fn io_error(file: &str, error: &io::Error) -> ReadError {
-    ReadError::Io { file: file.to_owned(), reason: error.to_string() }
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 //!
 //! **Bounds**: `bytes_max` bytes may be taken and not yet be at the log's level; beyond them an append is refused as busy. A
 //! place is only given where there is one: in the segment that is open, or in the next one, which the helper has made
-//! ahead; where there is none an append is refused, as full if there was no room to make one, else as busy.
+//! ahead; where there is none an append is refused: as full if there was no room to make one, as unavailable if something else
+//! was in the way, else as busy.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::disk::File;
+use super::super::disk::{File, is_full};
 use super::super::{AppendError, Batch, Lsn};
 use super::{file, record};
 
@@ -74,7 +76,8 @@ struct Pending {
     /// Whether that segment holds any record.
     holds: bool,
     spare: Option<Spare>,
-    no_room: bool,
+    /// Why no spare could be made when it was last tried.
+    no_spare: Option<io::ErrorKind>,
     seal: bool,
     /// Bytes taken and not yet at the log's level.
     queued: u64,
@@ -89,6 +92,7 @@ pub(super) struct Standing {
     pub(super) newest: Lsn,
     pub(super) queued: u64,
     pub(super) full: bool,
+    pub(super) blocked: Option<io::ErrorKind>,
     pub(super) closed: bool,
 }
 
@@ -118,7 +122,7 @@ impl Queue {
             left,
             holds,
             spare: None,
-            no_room: false,
+            no_spare: None,
             seal: false,
             queued: 0,
             hurry: false,
@@ -156,7 +160,7 @@ impl Queue {
         if bytes > pending.left {
             rolled = pending.roll();
             if !rolled {
-                return Err(if pending.no_room { AppendError::Full } else { AppendError::Busy });
+                return Err(pending.why_no_spare());
             }
         }
         pending.newest.0 += 1;
@@ -215,7 +219,7 @@ impl Queue {
     pub(super) fn give(&self, spare: Spare) -> bool {
         let mut pending = self.pending();
         pending.spare = Some(spare);
-        pending.no_room = false;
+        pending.no_spare = None;
         let rolled = pending.seal && pending.holds && pending.roll();
         if rolled {
             self.wake(pending);
@@ -223,9 +227,9 @@ impl Queue {
         rolled
     }
 
-    /// Says that there is no room for another segment. Returns whether that is news.
-    pub(super) fn no_room(&self) -> bool {
-        !std::mem::replace(&mut self.pending().no_room, true)
+    /// Says why no other segment can be made. Returns whether that is news.
+    pub(super) fn no_spare(&self, why: io::ErrorKind) -> bool {
+        self.pending().no_spare.replace(why) != Some(why)
     }
 
     /// Exchanges the records that wait for an empty buffer.
@@ -256,16 +260,27 @@ impl Queue {
 
     pub(super) fn standing(&self) -> Standing {
         let pending = self.pending();
+        let at_end = pending.spare.is_none() && pending.left < self.nearly_full;
+        let why = pending.no_spare.filter(|_| at_end);
         Standing {
             newest: pending.newest,
             queued: pending.queued,
-            full: pending.no_room && pending.spare.is_none() && pending.left < self.nearly_full,
+            full: why.is_some_and(is_full),
+            blocked: why.filter(|why| !is_full(*why)),
             closed: pending.closed,
         }
     }
 }
 
 impl Pending {
+    fn why_no_spare(&self) -> AppendError {
+        match self.no_spare {
+            None => AppendError::Busy,
+            Some(why) if is_full(why) => AppendError::Full,
+            Some(why) => AppendError::Unavailable(why),
+        }
+    }
+
     /// Ends the segment here, if there is a next one.
     fn roll(&mut self) -> bool {
         let Some(spare) = self.spare.take() else { return false };

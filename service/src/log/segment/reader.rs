@@ -46,14 +46,10 @@ struct Source {
     places: Vec<Place>,
 }
 
-fn io_error(name: &str, error: &io::Error) -> ReadError {
-    ReadError::Io { file: name.to_owned(), reason: error.to_string() }
-}
-
 fn trouble(name: &str, error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::NotFound => Trouble::Gone,
-        _ => Trouble::Read(io_error(name, error)),
+        _ => Trouble::Read(ReadError::io(name, error)),
     }
 }
 
@@ -241,17 +237,17 @@ impl Visitor {
         let bad = || damaged(&source.name, place.offset as usize, "no whole record stands here");
         self.buffer.resize(READ_BYTES, 0);
         let read =
-            source.file.read_at(at, &mut self.buffer).map_err(|error| io_error(&source.name, &error))?;
+            source.file.read_at(at, &mut self.buffer).map_err(|error| ReadError::io(&source.name, &error))?;
         let header = record::header(&self.buffer[..read]).ok_or_else(bad)?;
         let bytes = header.record_bytes();
         if bytes > read {
-            let size = source.file.size().map_err(|error| io_error(&source.name, &error))?;
+            let size = source.file.size().map_err(|error| ReadError::io(&source.name, &error))?;
             if at + bytes as u64 > size {
                 return Err(bad());
             }
             self.buffer.resize(bytes, 0);
             let rest = source.file.read_at(at + read as u64, &mut self.buffer[read..]);
-            rest.map_err(|error| io_error(&source.name, &error))?;
+            rest.map_err(|error| ReadError::io(&source.name, &error))?;
         }
         let (header, _) = record::parse(&self.buffer[..bytes], source.salt).ok_or_else(bad)?;
         Ok(header)

@@ -47,25 +47,25 @@ pub(super) struct Recovered {
     pub(super) opened: Opened,
 }
 
-fn io_error(file: &str) -> impl Fn(io::Error) -> OpenError {
-    move |error| OpenError::Io { what: file.to_owned(), reason: error.to_string() }
+fn at(file: &str) -> impl Fn(io::Error) -> OpenError {
+    move |error| OpenError::io(file, &error)
 }
 
 pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<Recovered, OpenError> {
     // 1. The directory, and nobody else in it.
-    let dir = disk.open_dir(&options.dir).map_err(io_error("the log's directory"))?;
+    let dir = disk.open_dir(&options.dir).map_err(at("the log's directory"))?;
     let lock = dir.lock(LOCK).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { dir: options.dir.clone() },
-        _ => io_error(LOCK)(error),
+        _ => at(LOCK)(error),
     })?;
     let mut dice = dice(options.seed);
 
     // 2. What must be there according to the control file.
-    let names = dir.list().map_err(io_error("the log's directory"))?;
+    let names = dir.list().map_err(at("the log's directory"))?;
     let mut control = open_control(&*dir, &names, &mut dice)?;
 
     // 3. What is there; leftovers of a trim and of unfinished files go.
-    let ids = tidy(&*dir, &names, control.said().first_segment).map_err(io_error("a leftover file"))?;
+    let ids = tidy(&*dir, &names, control.said().first_segment).map_err(at("a leftover file"))?;
     check_numbers(&ids, &control)?;
 
     // 4. Every segment but the last: whole, sealed, and the next one begins where it ends.
@@ -86,17 +86,17 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<Recovere
             let id = ids.last().map_or_else(|| control.said().first_segment, |last| last + 1);
             opened.segments += 1;
             create(&*dir, id, next_lsn, options.segment_bytes, &mut dice, control.said().log)
-                .map_err(io_error(&file::name(id)))?
+                .map_err(at(&file::name(id)))?
         }
     };
 
     // 7. All that was found is durable now, also what an earlier process had only written.
-    dir.sync().map_err(io_error("the log's directory"))?;
+    dir.sync().map_err(at("the log's directory"))?;
     opened.durable = open.last_lsn;
     opened.log_id = control.said().log;
     // Synced first: the slot that counts now must not be the one that a crash tears.
     let raised = control.sync().and_then(|()| control.raise(open.last_lsn)).and_then(|()| control.sync());
-    raised.map_err(io_error(control::NAME))?;
+    raised.map_err(at(control::NAME))?;
     Ok(Recovered { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened })
 }
 
@@ -113,7 +113,7 @@ fn dice(seed: Option<u64>) -> ChaCha8Rng {
 }
 
 fn open_control(dir: &dyn Dir, names: &[String], dice: &mut ChaCha8Rng) -> Result<Control, OpenError> {
-    match Control::open(dir).map_err(io_error(control::NAME))? {
+    match Control::open(dir).map_err(at(control::NAME))? {
         Some(control) => Ok(control.map_err(|bad| damaged(control::NAME, 0, bad.to_string()))?),
         None if names.iter().any(|name| file::number(name, ".seg").is_some()) => {
             Err(damaged(control::NAME, 0, "it is missing, and segments are there").into())
@@ -122,7 +122,7 @@ fn open_control(dir: &dyn Dir, names: &[String], dice: &mut ChaCha8Rng) -> Resul
             let mut id = [0; 16];
             dice.fill_bytes(&mut id);
             let log = uuid::Builder::from_random_bytes(id).into_uuid();
-            Control::create(dir, log).map_err(io_error(control::NAME))
+            Control::create(dir, log).map_err(at(control::NAME))
         }
     }
 }
@@ -272,7 +272,7 @@ impl Verified {
                 format!("the log was durable up to record {durable}, and whole records end at {last}");
             return Err(damaged(&name, scanned.end, problem).into());
         }
-        let file = dir.open(&name).map_err(io_error(&name))?;
+        let file = dir.open(&name).map_err(at(&name))?;
         if !scanned.sealed {
             self.mend(&name, &*file, &content, &scanned)?;
         }
@@ -281,7 +281,7 @@ impl Verified {
         let from = unsynced.unwrap_or(scanned.end);
         file.write_at(from as u64, &content[from..scanned.end])
             .and_then(|()| file.sync_data())
-            .map_err(io_error(&name))?;
+            .map_err(at(&name))?;
         if scanned.sealed {
             self.keep(dir, &scanned, Some(index));
         } else {
@@ -313,7 +313,7 @@ impl Verified {
         let cut = torn as u64 + missing;
         tracing::warn!(file = name, offset = scanned.end, bytes = cut, "a torn tail of the log is cut");
         let until = capacity.max(content.len() as u64);
-        zero(file, scanned.end as u64, until).map_err(io_error(name))?;
+        zero(file, scanned.end as u64, until).map_err(at(name))?;
         self.opened.cut_bytes = Some(cut);
         self.opened.cut_at = Some((name.to_owned(), scanned.end as u64));
         Ok(())
@@ -330,7 +330,7 @@ fn has_index(dir: &dyn Dir, content: &[u8]) -> bool {
 
 fn read(dir: &dyn Dir, name: &str) -> Result<Vec<u8>, OpenError> {
     let content = dir.open(name).and_then(|file| read_all(&*file));
-    content.map_err(io_error(name))
+    content.map_err(at(name))
 }
 
 fn zero(file: &dyn File, from: u64, until: u64) -> io::Result<()> {

@@ -18,7 +18,7 @@ use super::queue::Queue;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the log's disk failed to {step} {file}: {reason}")]
 pub struct Fault {
-    /// `write`, `sync` or `create`; `drive` where a thread of the log panicked, a bug.
+    /// `write`, `sync` or `create`; `drive` where the log itself failed, a bug.
     pub step: &'static str,
     /// The file's name within the log's directory.
     pub file: String,

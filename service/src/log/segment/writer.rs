@@ -202,7 +202,7 @@ impl Writer {
             return Ok(());
         }
         let records = &mut bytes[part];
-        let last = self.frame(records);
+        let last = self.frame(records)?;
         let Current { header, file, end, .. } = &mut self.current;
         file.write_at(*end, records).map_err(|error| fault("write", &file::name(header.id), &error))?;
         crash::point("log.written");
@@ -230,8 +230,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Completes the records' headers; returns the last LSN.
-    fn frame(&mut self, records: &mut [u8]) -> Lsn {
+    /// Completes the records' headers; returns the last LSN. Bytes that are no whole records come from a bug: nothing of them is
+    /// written, and the log closes, before something is acknowledged that no start would find.
+    fn frame(&mut self, records: &mut [u8]) -> Result<Lsn, Fault> {
         self.framed.clear();
         let (mut at, mut last) = (0, self.written);
         while let Some(header) = record::finish(&mut records[at..], self.synced, self.current.header.salt) {
@@ -240,8 +241,11 @@ impl Writer {
             last = header.lsn;
             at += header.record_bytes();
         }
-        debug_assert_eq!(at, records.len(), "the queue made whole records");
-        last
+        if at == records.len() {
+            return Ok(last);
+        }
+        let reason = format!("of {} bytes taken, {at} are whole records", records.len());
+        Err(Fault { step: "drive", file: file::name(self.current.header.id), reason })
     }
 
     fn sync(&mut self, now: Instant) -> Result<(), Fault> {

@@ -1,5 +1,7 @@
 //! Disks that refuse.
 
+use std::io;
+
 use super::support::{Rig, open, options};
 use crate::log::disk::sim::SimDisk;
 use crate::log::segment::SegmentOptions;
@@ -93,6 +95,31 @@ fn a_full_disk_refuses_appends_and_recovers() {
     assert_eq!(rig.durable(), Lsn(taken + 1));
     let appended = rig.appended.clone();
     assert_eq!(rig.reopen().unwrap().content(), appended);
+}
+
+/// What is in the way is named as what it is: an operator who is told of a full disk frees room for nothing.
+#[test]
+fn what_keeps_a_segment_from_being_made_is_called_by_its_name() {
+    for (why, refusal) in [
+        (io::ErrorKind::StorageFull, AppendError::Full),
+        (io::ErrorKind::QuotaExceeded, AppendError::Full),
+        (io::ErrorKind::PermissionDenied, AppendError::Unavailable(io::ErrorKind::PermissionDenied)),
+        (io::ErrorKind::ReadOnlyFilesystem, AppendError::Unavailable(io::ErrorKind::ReadOnlyFilesystem)),
+    ] {
+        let mut rig = Rig::fresh();
+        rig.disk.fail_creates(Some(why));
+        rig.settle();
+        let refused = std::iter::repeat_with(|| rig.append(0, 1, 100)).find_map(Result::err);
+        assert_eq!(refused, Some(refusal), "{why}");
+        let health = rig.log.health();
+        let full = refusal == AppendError::Full;
+        assert_eq!((health.full, health.blocked), (full, (!full).then_some(why)), "{why}");
+        rig.settle();
+        rig.disk.fail_creates(None);
+        rig.wait(std::time::Duration::from_secs(1));
+        rig.append(0, 1, 100).unwrap();
+        assert_eq!((rig.log.health().full, rig.log.health().blocked), (false, None), "{why}");
+    }
 }
 
 #[test]
