@@ -195,9 +195,12 @@ fn failed(error: EngineError) -> Outcome {
         EngineError::NotFound => Outcome::NotFound,
         EngineError::AlreadyExists => Outcome::Exists,
         EngineError::Overloaded { .. }
+        | EngineError::Overtaken
         | EngineError::Draining
         | EngineError::TooMuch { .. }
-        | EngineError::Log(LogTrouble::Behind | LogTrouble::Full) => Outcome::NotTaken(error.to_string()),
+        | EngineError::Log(LogTrouble::Behind | LogTrouble::Full | LogTrouble::Blocked(_)) => {
+            Outcome::NotTaken(error.to_string())
+        }
         EngineError::Unavailable { .. } | EngineError::Timeout { .. } | EngineError::Log(_) => {
             Outcome::Unknown(error.to_string())
         }

@@ -141,6 +141,7 @@ impl Journal {
     ) -> Option<Self> {
         let mut dice = scene.dice("log", &[]);
         let mut options = SegmentOptions::at(DIR);
+        options.level = scene.weather.level;
         options.segment_bytes = dice.between(2, 24) * 1_024;
         options.segment_age_max = Duration::from_millis(dice.between(200, 4_000));
         options.queue_bytes_max = 64 << 10;

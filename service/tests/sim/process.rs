@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{self, Engine, EngineKind, EngineOptions};
-use mipro_service::log::EventLog;
 use mipro_service::log::disk::sim::SimDisk;
+use mipro_service::log::{EventLog, Level};
 use mipro_service::offload::Offload;
 use mipro_service::store::{Blobs, Stores};
 use mipro_service::system::{NewSystem, PatternMessage, Prompt, SystemSpec};
@@ -45,7 +45,7 @@ pub(crate) struct Outside {
     clients: Vec<Arc<Mutex<Client>>>,
     pub(crate) founded: Founded,
     pub(crate) processes: u64,
-    /// The disk was lost with everything on it.
+    /// The disk was lost with everything on it, or the machine has died at the level `os`.
     pub(crate) host_gone: bool,
     /// Operations of the disk that the trace has.
     noted: usize,
@@ -122,15 +122,28 @@ impl Outside {
         match dice.below(10) {
             _ if self.scene.is_calm() => self.disk.kill(),
             0 if self.scene.weather.host_goes => {
-                self.scene.note(DIRECTOR, || "the host is gone".to_owned());
-                (self.disk, self.noted, self.host_gone) = (SimDisk::new(), 0, true);
+                (self.disk, self.noted) = (SimDisk::new(), 0);
                 self.written.forget();
-                self.clients.iter().for_each(|client| lock(client).forget_seen());
+                self.lossy("the host is gone");
             }
             0..4 => self.disk.kill(),
-            _ => self.disk.crash_seeded(dice.next()),
+            _ if !self.scene.weather.machine_dies => self.disk.kill(),
+            _ => {
+                self.disk.crash_seeded(dice.next());
+                if self.scene.weather.level == Level::Os {
+                    self.lossy("the machine died at the level os");
+                }
+            }
         }
         journal::note_disk(&self.scene, &self.disk);
+    }
+
+    /// What was acknowledged before may be lost now, as the level in force says; nothing else may be wrong.
+    fn lossy(&mut self, why: &'static str) {
+        self.scene.note(DIRECTOR, || why.to_owned());
+        self.scene.saw(why, 1);
+        self.host_gone = true;
+        self.clients.iter().for_each(|client| lock(client).forget_seen());
     }
 
     fn service(&self, log: Arc<dyn EventLog>) -> Service {
@@ -200,6 +213,7 @@ impl Outside {
             biased;
             () = self.scene.turn(DIRECTOR, for_ms) => {
                 self.scene.saw("killed", 1);
+                self.scene.saw("killed at os", u64::from(self.scene.weather.level == Level::Os));
                 self.scene.note(DIRECTOR, || "killed".to_owned());
             }
             () = failed => {

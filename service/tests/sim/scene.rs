@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mipro_service::log::Level;
 use tokio::time::{Instant, sleep_until};
 
 use crate::dice::Dice;
@@ -55,6 +56,10 @@ pub(crate) struct Weather {
     pub(crate) sync_faults: u64,
     /// The disk may be lost with everything on it.
     pub(crate) host_goes: bool,
+    /// The level in force.
+    pub(crate) level: Level,
+    /// The machine may die, and not only the process. At the level `os` that may lose what was acknowledged.
+    pub(crate) machine_dies: bool,
     episodes: Vec<(Trouble, u64, u64)>,
 }
 
@@ -72,7 +77,9 @@ impl Weather {
                 episodes.push((trouble, from, from + dice.between(100, 1_500)));
             }
         }
-        Self { store_faults, vanishing, sync_faults, host_goes, episodes }
+        let level = if dice.chance(250) { Level::Os } else { Level::Disk };
+        let machine_dies = level == Level::Disk || dice.chance(250);
+        Self { store_faults, vanishing, sync_faults, host_goes, level, machine_dies, episodes }
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use mipro_service::store::{PreviousState, StoreError, SystemRow, SystemTable, WriteRule};
+use mipro_service::store::{PreviousState, RowMark, StoreError, SystemRow, SystemTable, WriteRule};
 use mipro_telemetry::Ledger;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -211,6 +211,16 @@ impl Rows {
         taken
     }
 
+    fn claim(&self, lane: u64, system: Uuid, seen: RowMark, epoch: u64) -> bool {
+        let mut now = lock(&self.now);
+        let row = now.get_mut(&system).filter(|row| row.mark() == seen && row.epoch < epoch);
+        let claimed = row.map(|row| row.epoch = epoch).is_some();
+        self.scene.note(lane, || format!("claim e{epoch} of {seen:?} {claimed}"));
+        self.scene.saw("claimed", u64::from(claimed));
+        self.scene.saw("claim refused", u64::from(!claimed));
+        claimed
+    }
+
     fn check(&self, held: Option<&SystemRow>, row: &SystemRow) {
         let (version, epoch) = (row.version, row.epoch);
         match row.state_ref.as_deref().and_then(|key| content(&self.objects, key)) {
@@ -272,6 +282,19 @@ impl SystemTable for SimTable {
         let (row, what) = (row.clone(), format!("row! v{}", row.version));
         let taken = self.travels.call(lane, what, move || rows.upsert(lane, row, rule)).await;
         taken.ok_or_else(table_failed)
+    }
+
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        _ledger: &Ledger,
+    ) -> Result<bool, StoreError> {
+        let rows = Arc::clone(&self.rows);
+        let lane = system_lane(&self.systems, system_id);
+        let claim = move || rows.claim(lane, system_id, seen, epoch);
+        self.travels.call(lane, format!("claim e{epoch}"), claim).await.ok_or_else(table_failed)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

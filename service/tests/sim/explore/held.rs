@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError};
-use mipro_service::store::{StoreError, SystemRow, SystemTable, WriteRule};
+use mipro_service::log::{AppendError, Batch, Entry, EventLog, Health, Level, Lsn, OwnedEntry, ReadError};
+use mipro_service::store::{RowMark, StoreError, SystemRow, SystemTable, WriteRule};
 use mipro_telemetry::Ledger;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
@@ -121,6 +121,19 @@ impl SystemTable for HeldTable {
         if passed == End::Lost { Err(failed()) } else { Ok(taken) }
     }
 
+    /// At once: what may come between is for loads and saves to show.
+    async fn claim(
+        &self,
+        system_id: Uuid,
+        seen: RowMark,
+        epoch: u64,
+        _ledger: &Ledger,
+    ) -> Result<bool, StoreError> {
+        let mut rows = lock(&self.rows);
+        let row = rows.get_mut(&system_id).filter(|row| row.mark() == seen && row.epoch < epoch);
+        Ok(row.map(|row| row.epoch = epoch).is_some())
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -135,20 +148,10 @@ impl SystemTable for HeldTable {
 /// A log in memory; only what the watermark covers survives.
 #[derive(Debug)]
 pub(super) struct HandLog {
-    batches: Mutex<Vec<Owned>>,
+    batches: Mutex<Vec<OwnedEntry>>,
     watermark: Mutex<Option<watch::Sender<Lsn>>>,
     receiver: watch::Receiver<Lsn>,
     pub(super) appended: AtomicU64,
-}
-
-#[derive(Debug, Clone)]
-struct Owned {
-    lsn: Lsn,
-    system: Uuid,
-    epoch: u64,
-    first_seq: u64,
-    count: u32,
-    payload: Vec<u8>,
 }
 
 impl HandLog {
@@ -169,8 +172,10 @@ impl HandLog {
     /// The place of a system's event, if it was ever appended here.
     pub(super) fn place(&self, system: Uuid, seq: u64) -> Option<u64> {
         let batches = lock(&self.batches);
-        let holds =
-            |b: &&Owned| b.system == system && (b.first_seq..b.first_seq + u64::from(b.count)).contains(&seq);
+        let holds = |owned: &&OwnedEntry| {
+            let batch = owned.entry().batch;
+            batch.system == system && (batch.first_seq..=batch.last_seq()).contains(&seq)
+        };
         batches.iter().find(holds).map(|owned| owned.lsn.0)
     }
 
@@ -207,8 +212,7 @@ impl EventLog for HandLog {
             return Err(AppendError::Closed);
         }
         let lsn = Lsn(self.appended.fetch_add(1, Ordering::SeqCst) + 1);
-        let Batch { system, epoch, first_seq, count, payload } = *batch;
-        lock(&self.batches).push(Owned { lsn, system, epoch, first_seq, count, payload: payload.to_vec() });
+        lock(&self.batches).push(OwnedEntry::new(lsn, batch));
         Ok(lsn)
     }
 
@@ -233,13 +237,8 @@ impl EventLog for HandLog {
         visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let durable = self.durable();
-        for owned in lock(&self.batches).iter().filter(|b| b.system == system && b.lsn.0 <= durable) {
-            let Owned { lsn, system, epoch, first_seq, count, ref payload } = *owned;
-            let batch = Batch { system, epoch, first_seq, count, payload };
-            if batch.last_seq() > after_seq && visit(Entry { lsn, batch }).is_break() {
-                break;
-            }
-        }
+        let batches = lock(&self.batches);
+        OwnedEntry::visit(batches.iter().filter(|b| b.lsn.0 <= durable), system, after_seq, visit);
         Ok(())
     }
 }
