@@ -38,7 +38,7 @@ pub struct EngineOptions {
     pub contexts: Contexts,
     /// How long [`super::Engine::shutdown`] may save. Default: 10 s.
     pub shutdown_deadline: Duration,
-    /// Where the engine `actor` packs states and reads files. Default: tokio's blocking pool.
+    /// Where states are packed and unpacked, and files are read. Default: tokio's blocking pool.
     pub offload: Offload,
 }
 

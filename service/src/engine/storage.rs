@@ -159,7 +159,7 @@ impl Storage {
         match self.form() {
             FormOf::Documents(keeper) => {
                 let document = Document { state, history: events.into(), epoch };
-                keeper.save_through(&document, ledger).await?;
+                keeper.save_through(document.clone(), ledger).await?;
                 Ok(Loaded::clean(document))
             }
             FormOf::Snapshots(writer) => {
