@@ -26,7 +26,7 @@ impl Events {
     /// Opens the log, and says what was found. Reads all that is kept: that takes a while after a long time without snapshots.
     pub(super) async fn open(options: &Options, recorders: &Recorders) -> Result<Self, Error> {
         let level = options.durability.unwrap_or(DurabilityLevel::Disk);
-        let dir = options.log.dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
+        let dir = options.log_dir();
         let blind = match options.engine {
             EngineKind::Actor if level == DurabilityLevel::Memory => Some("durability \"memory\"".to_owned()),
             EngineKind::Actor => None,

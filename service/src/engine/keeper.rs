@@ -12,6 +12,7 @@ use super::document::{Document, corrupt};
 use super::figures::Counters;
 use super::{Access, EngineError};
 use crate::crash;
+use crate::offload::Offload;
 pub(crate) use crate::snapshot::SaveError;
 use crate::snapshot::pointer;
 use crate::store::blobs::PutRule;
@@ -34,11 +35,14 @@ pub(crate) struct Keeper {
     pub(crate) stores: Stores,
     pub(crate) recorders: Recorders,
     pub(crate) counters: std::sync::Arc<Counters>,
+    /// Where documents are encoded and decoded: one with a long history takes milliseconds, which no thread that answers
+    /// requests should spend.
+    pub(crate) offload: Offload,
 }
 
 impl Keeper {
-    pub(crate) fn new(stores: Stores, recorders: Recorders) -> Self {
-        Self { stores, recorders, counters: std::sync::Arc::default() }
+    pub(crate) fn new(stores: Stores, recorders: Recorders, offload: Offload) -> Self {
+        Self { stores, recorders, counters: std::sync::Arc::default(), offload }
     }
 
     /// Row, object, document; a foreign org's system costs it no more than the row.
@@ -63,33 +67,53 @@ impl Keeper {
             }
             other => other?,
         };
-        let mut document = ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes))?;
-        document.epoch = row.epoch;
-        Ok(document)
+        let decode = move || ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes));
+        let decoded = self.offload.run(decode).await;
+        let document = decoded.map_err(|_| EngineError::Internal { what: "decoding a state panicked" })??;
+        Ok(Document { epoch: row.epoch, ..document })
+    }
+
+    /// A document's bytes, and the document again.
+    async fn encode(
+        &self,
+        document: Document,
+        stage: Stage,
+        ledger: &Ledger,
+    ) -> Result<(Document, Bytes), EngineError> {
+        let clock = ledger.clone();
+        let encode = move || {
+            let bytes = clock.time(stage, || document.encode());
+            (document, bytes)
+        };
+        let encoded = self.offload.run(encode).await;
+        let (document, bytes) =
+            encoded.map_err(|_| EngineError::Internal { what: "encoding a state panicked" })?;
+        Ok((document, bytes?))
     }
 
     /// Overwrites object and row, whatever is there: of two savers that loaded the same version, the later one wins and the
     /// other's events are gone.
     pub(crate) async fn save_as_original(
         &self,
-        document: &Document,
+        document: Document,
         ledger: &Ledger,
     ) -> Result<(), EngineError> {
         let ledger = ledger.in_phase(Phase::Save);
-        let bytes = ledger.time(Stage::StateEncode, || document.encode())?;
-        let (key, length) = (key(document, None), bytes.len());
+        let (document, bytes) = self.encode(document, Stage::StateEncode, &ledger).await?;
+        let (key, length) = (key(&document, None), bytes.len());
         self.stores.blobs.put(&key, bytes, PutRule::Overwrite, Stage::S3Put, &ledger).await?;
-        self.stores.table.upsert(&row(document, key, length), WriteRule::Overwrite, &ledger).await?;
+        self.stores.table.upsert(&row(&document, key, length), WriteRule::Overwrite, &ledger).await?;
         Ok(())
     }
 
     /// Saves before the caller is answered.
-    pub(crate) async fn save_through(&self, document: &Document, ledger: &Ledger) -> Result<(), SaveError> {
+    pub(crate) async fn save_through(&self, document: Document, ledger: &Ledger) -> Result<(), SaveError> {
         let ledger = ledger.in_phase(Phase::Save);
-        let bytes = ledger.time(Stage::StateEncode, || document.encode()).map_err(SaveError::Failed)?;
+        let encoded = self.encode(document, Stage::StateEncode, &ledger).await;
+        let (document, bytes) = encoded.map_err(SaveError::Failed)?;
         let length = bytes.len();
-        let key = self.put_fresh(document, bytes, Stage::S3Put, &ledger).await?;
-        let row = row(document, key, length);
+        let key = self.put_fresh(&document, bytes, Stage::S3Put, &ledger).await?;
+        let row = row(&document, key, length);
         let advanced = self.stores.table.upsert(&row, WriteRule::Advance, &ledger).await;
         if advanced.map_err(failed)? { Ok(()) } else { Err(SaveError::Conflict) }
     }
@@ -118,17 +142,8 @@ impl Keeper {
         let (written, row) = match attempt.written.take().filter(|(written, ..)| *written == version) {
             Some(written) => (written.clone(), row(&document, written.1, written.2)),
             None => {
-                let clock = ledger.clone();
-                // Encoding a long history takes milliseconds, which nobody's request should spend in the queue behind it.
-                let (document, bytes) = tokio::task::spawn_blocking(move || {
-                    let bytes = clock.time(Stage::SnapshotEncode, || document.encode());
-                    (document, bytes)
-                })
-                .await
-                .map_err(|_| {
-                    SaveError::Failed(EngineError::Internal { what: "encoding a state panicked" })
-                })?;
-                let bytes = bytes.map_err(SaveError::Failed)?;
+                let encoded = self.encode(document, Stage::SnapshotEncode, ledger).await;
+                let (document, bytes) = encoded.map_err(SaveError::Failed)?;
                 let length = bytes.len();
                 let key = self.put_fresh(&document, bytes, Stage::SnapshotPut, ledger).await?;
                 ((version, key.clone(), length), row(&document, key, length))
@@ -218,3 +233,6 @@ fn row(document: &Document, key: String, length: usize) -> SystemRow {
         updated_at: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

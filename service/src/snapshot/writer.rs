@@ -99,7 +99,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`SaveError::Conflict`]: there is a system of that id.
-    pub async fn found(
+    pub async fn write_first(
         &self,
         state: State,
         epoch: u64,

@@ -333,7 +333,7 @@ async fn at_os_a_stored_state_waits_for_the_disk() {
     let (_, puts) = rig.objects.counts();
     run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();
     let hurried = async {
-        while log.hurried.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+        while log.hurried.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
     };

@@ -10,6 +10,7 @@ mod hand_log;
 mod histories;
 mod overlaps;
 mod recovering;
+mod said;
 mod segmented;
 mod shards;
 mod snapshots;
