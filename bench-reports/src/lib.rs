@@ -1,8 +1,10 @@
 //! What a run found, and how it is shown: the report schema, distributions, the terminal tables and the HTML page.
 //!
 //! Reading order: [`schema`] (what is known), [`dist`] (how samples become figures), [`json`] and [`folder`] (how it is
-//! kept), [`text`] and [`html`] (how it is shown), [`seed_table`] (what it is held against).
+//! kept), [`text`] and [`html`] (how it is shown), [`seed_table`] (what it is held against); [`compare`] (whether one side is
+//! slower than another).
 
+pub mod compare;
 pub mod dist;
 pub mod folder;
 mod format;
