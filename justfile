@@ -14,6 +14,32 @@ quick *ARGS:
 report *ARGS:
     cargo run --release -- report bench-reports/runs/latest {{ARGS}}
 
+# One side against another, interleaved: `just compare bounded logged`, `just compare --rev HEAD~1 HEAD`.
+compare *ARGS:
+    cargo run --release -- compare {{ARGS}}
+
+# What a rollout may cost: counts and ceilings; with `--base origin/main` a comparison, too.
+gate *ARGS:
+    cargo run --release -- gate {{ARGS}}
+
+# What is counted now becomes what is allowed.
+bench-accept *ARGS:
+    cargo run --release -- gate --accept {{ARGS}}
+
+# A against A: this machine's false-alarm rate and noise floor. An hour; `just aa --runs 20` takes ten minutes.
+aa *ARGS:
+    cargo run --release -- aa --runs 120 --pairs 12 --slice 500ms {{ARGS}}
+
+# Faults of cost, planted: the count gates must catch each one and name its stage.
+planted *ARGS:
+    cargo build
+    scripts/planted {{ARGS}}
+
+# 20 % more and less time on one stage, planted: how often comparisons say so.
+planted-time *ARGS:
+    cargo build --release
+    scripts/planted-time {{ARGS}}
+
 # Every test.
 test *ARGS:
     cargo nextest run --workspace {{ARGS}}

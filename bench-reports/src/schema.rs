@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::Dist;
 
+mod ablation;
 mod comparison;
+mod noise;
 
+pub use ablation::{Ablation, AblationRow, DistancePoint, Saving, SeedOption};
 pub use comparison::{
     CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, InvalidPair, Side, SliceFigures,
 };
+pub use noise::{Machine, Noise, NoiseFloor};
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "mipro.report/1";
@@ -33,6 +37,9 @@ pub struct Report {
     /// Paired comparisons, in the order in which they were made.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
+    /// What each optimization does by itself; absent unless it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ablation: Option<Ablation>,
     /// Thresholds and checks with their outcome.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
@@ -77,6 +84,9 @@ pub struct Environment {
     pub steal_pct: f64,
     /// What this machine's noise looked like, in one sentence.
     pub noise: String,
+    /// How far this machine differs from itself; absent where nobody has measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_floor: Option<NoiseFloor>,
     /// `native`, `embedded`, `containers` or `external`.
     pub stack: String,
     /// Name and version.

@@ -1,12 +1,20 @@
 //! The command line. Names here are relied on by scripts outside the project.
 
+mod aa;
 mod bench;
+mod compare;
 mod containers;
+mod gate;
+mod ground;
 mod load;
 mod roles;
 mod state;
 
+pub(crate) use aa::AaArgs;
 pub(crate) use bench::{BenchArgs, ReportArgs};
+pub(crate) use compare::{CompareArgs, Inconclusive, PairingArgs};
+pub(crate) use gate::GateArgs;
+pub(crate) use ground::GroundArgs;
 pub(crate) use load::LoadArgs;
 pub(crate) use roles::{
     LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs,
@@ -17,6 +25,9 @@ pub(crate) use state::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where this machine's noise floor is kept: local to it, as the runs beside it are.
+pub(crate) const NOISE_FILE: &str = "bench-reports/runs/noise-floor.json";
 
 /// MIPRO online: an OpenAI-compatible proxy that optimizes prompts while traffic runs, and the instrument that proves how
 /// little time it adds.
@@ -39,6 +50,12 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Measure the ladder: before and after each optimization
     Bench(BenchArgs),
+    /// Hold one side against another, interleaved: rungs, builds, revisions, services
+    Compare(CompareArgs),
+    /// Counts, ceilings and comparisons, held against their budgets
+    Gate(GateArgs),
+    /// A against A: this machine's false-alarm rate and noise floor
+    Aa(AaArgs),
     /// Render a run again
     Report(ReportArgs),
     /// Inspect, verify, export, import and repair what is stored

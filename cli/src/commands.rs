@@ -1,9 +1,16 @@
 //! One file a command; each takes its arguments and gives an exit code.
 
+mod aa;
+mod ablation;
 mod bench;
+mod compare;
+mod gate;
+mod ground;
 mod load;
+mod noise;
 mod report;
 mod roles;
+mod scratch;
 mod screen;
 mod state;
 
@@ -22,6 +29,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Code> {
         Command::TaskApp(args) => Box::pin(roles::task_app(args)).await,
         Command::Load(args) => Box::pin(load::run(args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Compare(args) => Box::pin(compare::run(args)).await,
+        Command::Gate(args) => Box::pin(gate::run(args)).await,
+        Command::Aa(args) => Box::pin(aa::run(args)).await,
         Command::Report(args) => report::run(&args),
         Command::State(args) => Box::pin(state::run(args)).await,
         Command::Testbed { part } => match part {
@@ -40,7 +50,14 @@ pub(crate) fn init_logging(command: &Command) {
         Command::Serve(_) | Command::MockLlm(_) | Command::TaskApp(_) => "info",
         // What is wrong is said in the answer, with its place; the service's own words for it would only repeat it.
         Command::State(_) => "off",
-        Command::Testbed { .. } | Command::Load(_) | Command::Bench(_) | Command::Report(_) => "warn",
+        // Commands that print results only warn.
+        Command::Testbed { .. }
+        | Command::Load(_)
+        | Command::Bench(_)
+        | Command::Compare(_)
+        | Command::Gate(_)
+        | Command::Aa(_)
+        | Command::Report(_) => "warn",
     };
     let filter = EnvFilter::try_from_env("MIPRO_LOG").unwrap_or_else(|_| EnvFilter::new(by_default));
     tracing_subscriber::fmt()

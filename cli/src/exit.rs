@@ -10,6 +10,8 @@ pub(crate) enum Code {
     Ok,
     /// It could not run.
     Failed,
+    /// A threshold, a budget or a comparison is breached.
+    Breached,
     /// The measurement is not to be believed.
     Invalid,
     /// Ctrl-C: what there was has been reported.
@@ -23,11 +25,18 @@ impl From<Code> for ExitCode {
         Self::from(match code {
             Code::Ok => 0,
             Code::Failed => 1,
+            Code::Breached => 99,
             Code::Invalid => 125,
             Code::Interrupted => 130,
             Code::Terminated => 143,
         })
     }
+}
+
+/// Says on stderr what kept a measurement from being made.
+pub(crate) fn tell(error: &dyn std::error::Error) {
+    // Nobody is left to tell if stderr is gone.
+    let _ = writeln!(std::io::stderr(), "{error}");
 }
 
 /// Says what went wrong, causes included, and gives "could not run".

@@ -18,8 +18,13 @@ pub(crate) const API_KEY: &str = "bench";
 /// Organization of that key.
 const ORG: &str = "00000000-0000-4000-8000-00000000b0b0";
 
+/// The variable that lets [`API_KEY`] in.
+pub(crate) fn api_keys() -> (String, String) {
+    ("MIPRO_API_KEYS".to_owned(), format!("{API_KEY}:{ORG}"))
+}
+
 /// Everything that stays up from rung to rung.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Bed<'a> {
     pub(crate) options: &'a BenchOptions,
     pub(crate) fleet: &'a Fleet,
@@ -35,7 +40,7 @@ impl Bed<'_> {
     /// Environment of a service: its API key, and the credentials of the stack's S3.
     pub(crate) fn service_env(&self) -> Vec<(String, String)> {
         let mut env = self.stack.service_env();
-        env.push(("MIPRO_API_KEYS".to_owned(), format!("{API_KEY}:{ORG}")));
+        env.push(api_keys());
         env
     }
 
@@ -48,14 +53,14 @@ impl Bed<'_> {
             upstream: &upstream,
         };
         let Some(text) = service_config::text(plan, places) else { return Ok(None) };
-        let config = roles::write_config(self.dir, plan.name.name(), &text)?;
+        let config = roles::write_config(self.dir, plan.label, &text)?;
         let env = self.service_env();
         roles::service(self.fleet, &self.options.exe, &config, &self.data_dir(plan), &env).await.map(Some)
     }
 
     /// What is on the host of a rung's service: its log, and nothing of the stack's.
     pub(crate) fn data_dir(&self, plan: &RungPlan) -> PathBuf {
-        self.dir.join("data").join(plan.name.name())
+        self.dir.join("data").join(plan.label)
     }
 
     /// How the load generator is to drive this rung, without a number of rollouts yet.

@@ -3,22 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mipro_bench_reports::folder::{rfc3339, run_id};
-use mipro_bench_reports::{Environment, Report, Run, Rung, SCHEMA, Speedup, seed_table};
+use mipro_bench_reports::{Environment, Report, Rung, SCHEMA, Speedup, seed_table};
 use mipro_loadgen::Progress;
 use mipro_telemetry::clock;
-use mipro_testbed::link::{LinkSpec, Profile};
 use mipro_testbed::process::Fleet;
-use mipro_testbed::stack::{self, Stack, StackKind};
+use mipro_testbed::stack::Stack;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::bed::Bed;
-use crate::environment::{CpuTimes, Revision, filesystem_of, load_1m, machine, noise_sentence};
+use crate::environment::{CpuTimes, filesystem_of};
+use crate::ground::{environment, run_entry, start_stack, without_password};
 use crate::options::{BenchOptions, Error, STOP_DEADLINE};
 use crate::rung::measure;
 use crate::service_config::{self, Places};
-use crate::{roles, verdicts};
+use crate::{ablate, roles, verdicts};
 
 /// What a run leaves behind.
 #[derive(Debug)]
@@ -84,10 +82,15 @@ async fn with_fleet(
         let progress = watcher.rung(name.name(), index, options.rungs.len());
         measured.push(Box::pin(measure(&bed, &name.plan(), progress, cancel)).await?);
     }
+    let ablation = match options.ablate && !cancel.is_cancelled() {
+        true => Some(Box::pin(ablate::run(&bed, &measured, watcher, cancel)).await?),
+        false => None,
+    };
     let steal_pct = CpuTimes::read().steal_pct_since(cpu_before);
     let environment = environment(options, &stack, steal_pct, filesystem_of(scratch));
     let config = configurations(options, &stack, &roles::llm_base(&mock.url));
-    let report = finish(options, environment, started_us, measured, cancel.is_cancelled());
+    let mut report = finish(options, environment, started_us, measured, cancel.is_cancelled());
+    report.ablation = ablation;
     Ok(Finished { report, config })
 }
 
@@ -104,59 +107,6 @@ fn configurations(options: &BenchOptions, stack: &Stack, upstream: &str) -> Stri
     text
 }
 
-fn without_password(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else { return "<a URL>".to_owned() };
-    // Fails only for URLs that can't have a password.
-    let _ = parsed.set_password(None);
-    parsed.to_string()
-}
-
-async fn start_stack(options: &BenchOptions, scratch: &Path, fleet: &Fleet) -> Result<Stack, Error> {
-    let plan = stack::resolve(&stack::Request {
-        kind: options.stack,
-        fetch_postgres: options.fetch_postgres,
-        external: options.external.clone(),
-        containers: options.containers.clone(),
-    })?;
-    Ok(Stack::start(plan, &options.exe, scratch, &options.link, options.seed, fleet).await?)
-}
-
-fn environment(options: &BenchOptions, stack: &Stack, steal_pct: f64, log_filesystem: String) -> Environment {
-    let machine = machine();
-    Environment {
-        steal_pct,
-        log_filesystem,
-        noise: noise_sentence(load_1m(), machine.cores),
-        stack: stack.kind().to_string(),
-        database: stack.database_version().to_owned(),
-        object_store: stack.object_store_version().to_owned(),
-        link: described(&options.link, stack.kind() != StackKind::Embedded),
-        llm: options.llm.clone(),
-        dataset: options
-            .dataset
-            .as_ref()
-            .map_or_else(|| "built-in".to_owned(), |_| "given directory".to_owned()),
-        ..machine
-    }
-}
-
-/// The link's name with what it stands for, and whether it was fitted to figures that it is then compared with. Where the
-/// database has no wire, nothing was fitted to what it costs.
-fn described(link: &LinkSpec, database_wired: bool) -> String {
-    let one = |what: &str, p: &Profile| {
-        let up = p
-            .up_bits_per_second
-            .map_or(String::new(), |bits| format!(", up {:.0} Mbit/s", bits as f64 / 1e6));
-        format!("{what} RTT {:.1} ms ± {:.1}{up}", p.rtt_us as f64 / 1e3, p.jitter_us as f64 / 1e3)
-    };
-    let s3 = one("S3", &link.s3);
-    if !database_wired {
-        return format!("{link} ({s3}; no wire to the database)");
-    }
-    let fitted = if link.fitted { "; fitted to the seeds' table" } else { "" };
-    format!("{link} ({}, {s3}{fitted})", one("DB", &link.db))
-}
-
 fn finish(
     options: &BenchOptions,
     environment: Environment,
@@ -164,19 +114,9 @@ fn finish(
     rungs: Vec<Rung>,
     interrupted: bool,
 ) -> Report {
-    let revision = Revision::of(Path::new("."));
     let mut report = Report {
         schema: SCHEMA.to_owned(),
-        run: Run {
-            id: run_id(started_us, &revision.commit),
-            started_at: rfc3339(started_us),
-            finished_at: rfc3339(clock::unix_us()),
-            commit: revision.commit,
-            dirty: revision.dirty,
-            command: options.command.clone(),
-            seed: options.seed,
-            interrupted,
-        },
+        run: run_entry(&options.command, options.seed, started_us, interrupted),
         environment,
         rungs,
         ..Report::default()
@@ -201,6 +141,3 @@ fn speedups(report: &mut Report) {
         rung.speedup = overhead.zip(rollout).map(|(overhead, rollout)| Speedup { overhead, rollout });
     }
 }
-
-#[cfg(test)]
-mod tests;

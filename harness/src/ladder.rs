@@ -44,8 +44,10 @@ pub enum RungLink {
 /// What a rung is: the settings it hands to service and load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RungPlan {
-    /// Which one.
+    /// Which one, or which one it is a variation of.
     pub name: RungName,
+    /// What it is called in reports and file names: the rung's name, or a variation's own.
+    pub label: &'static str,
     /// One line for people.
     pub title: &'static str,
     /// What it turns on over the rung before, all of it: what a rung bundles is said here.
@@ -101,6 +103,7 @@ impl RungName {
         match self {
             Self::Direct => RungPlan {
                 name: self,
+                label: self.name(),
                 title: "no service: the task app calls the LLM itself",
                 turns_on: "nothing: the floor",
                 keeping: Keeping::None,
@@ -169,7 +172,7 @@ impl RungName {
     }
 
     fn plan_as(self, name: Self) -> RungPlan {
-        RungPlan { name, ..self.plan() }
+        RungPlan { name, label: name.name(), ..self.plan() }
     }
 }
 

@@ -7,18 +7,29 @@
 //! The service, the mock LLM and the task app are met over HTTP, as child processes of the same binary: nothing here
 //! depends on their code, so a rung measures what a user would run.
 
+pub mod aa;
+mod ablate;
 mod bed;
 pub mod bench;
+pub mod compare;
 pub mod environment;
+pub mod gate;
+mod ground;
 mod growth;
 pub mod ladder;
 mod loss;
+mod merge;
 mod meter;
 pub mod options;
+mod pairs;
 mod roles;
 mod rung;
+pub mod saved;
 mod service_client;
 mod service_config;
+mod side;
+mod slice;
+pub mod subject;
 pub mod verdicts;
 
 pub use bench::{Finished, Watcher, run};

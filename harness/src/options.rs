@@ -60,6 +60,8 @@ pub struct BenchOptions {
     pub drain: Duration,
     /// Measure what is lost: to concurrent calls, to a SIGKILL, and with the host.
     pub loss: bool,
+    /// Measure each optimization by itself, too, and what distance costs.
+    pub ablate: bool,
     /// The command line, for the report.
     pub command: String,
 }
@@ -96,6 +98,14 @@ pub enum Error {
         /// Why.
         source: mipro_loadgen::Error,
     },
+    /// The load generator could not run on a side of a comparison.
+    #[error("side `{side}` could not be driven")]
+    Side {
+        /// Which side.
+        side: String,
+        /// Why.
+        source: mipro_loadgen::Error,
+    },
     /// A link emulator's or S3 server's admin route failed.
     #[error("the testbed's {what} did not answer")]
     Admin {
@@ -120,6 +130,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A revision has no binary.
+    #[error(transparent)]
+    Revision(#[from] crate::subject::RevisionError),
     /// Something answered, but not as expected.
     #[error("{0}")]
     Unexpected(String),

@@ -97,7 +97,7 @@ async fn past(bed: &Bed<'_>, plan: &RungPlan) -> Result<Option<Vec<Uuid>>, Error
 
 fn filled(plan: &RungPlan, outcome: &Outcome, used: Processes, database: DatabaseReport) -> Rung {
     let mut rung = Rung {
-        name: plan.name.name().to_owned(),
+        name: plan.label.to_owned(),
         title: plan.title.to_owned(),
         turns_on: plan.turns_on.to_owned(),
         durability: plan.keeping.durability().to_owned(),

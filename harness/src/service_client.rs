@@ -21,24 +21,37 @@ const EVENTS_PER_PAGE: usize = 5_000;
 pub(crate) struct ServiceClient {
     http: reqwest::Client,
     root: String,
+    key: Option<String>,
 }
 
 impl ServiceClient {
     pub(crate) fn new(service: &Url) -> Result<Self, Error> {
+        Self::with_key(service, Some(API_KEY.to_owned()))
+    }
+
+    /// For a service that was not started by us, and has keys of its own or none.
+    pub(crate) fn with_key(service: &Url, key: Option<String>) -> Result<Self, Error> {
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build();
         let http = http.map_err(|error| Error::Unexpected(format!("no HTTP client: {error}")))?;
-        Ok(Self { http, root: service.as_str().trim_end_matches('/').to_owned() })
+        Ok(Self { http, root: service.as_str().trim_end_matches('/').to_owned(), key })
     }
 
     fn system(&self, system: Uuid, route: &str) -> String {
         format!("{}/api/prompt-learning/online/mipro/systems/{system}/{route}", self.root)
     }
 
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
     async fn text(&self, what: &str, request: RequestBuilder) -> Result<String, Error> {
         let failed = |error: reqwest::Error| {
             Error::Unexpected(format!("{what} can't be read: {}", error.without_url()))
         };
-        let answer = request.bearer_auth(API_KEY).send().await.map_err(failed)?;
+        let answer = self.authorized(request).send().await.map_err(failed)?;
         answer.error_for_status().map_err(failed)?.text().await.map_err(failed)
     }
 
@@ -61,11 +74,21 @@ impl ServiceClient {
         Ok(log_syncs(&self.text("the service's metrics", request).await?))
     }
 
+    /// Requests in flight, this one among them; `None` where the service does not tell.
+    pub(crate) async fn in_flight(&self) -> Option<u64> {
+        let page =
+            self.text("the service's metrics", self.http.get(format!("{}/metrics", self.root))).await.ok()?;
+        let name = mipro_telemetry::prometheus::names::REQUESTS_IN_FLIGHT.name;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse::<f64>().ok().map(|count| count as u64)
+    }
+
     /// Reports a rollout's reward and end. The version acknowledged, or `None` when it was not.
     pub(crate) async fn report(&self, system: Uuid, rollout_id: &str, reward: f64) -> Option<u64> {
         let body = json!({"rollout_id": rollout_id, "status": "reward_done", "reward": reward, "candidate_id": "baseline"});
-        let request = self.http.post(self.system(system, "status")).bearer_auth(API_KEY).json(&body);
-        let answer = request.send().await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
+        let request = self.http.post(self.system(system, "status")).json(&body);
+        let answer =
+            self.authorized(request).send().await.ok().filter(|answer| answer.status() == StatusCode::OK)?;
         let body: Value = answer.json().await.ok()?;
         Some(body["version"].as_u64().unwrap_or_default())
     }

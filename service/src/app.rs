@@ -159,6 +159,7 @@ pub async fn run(
     let stores = open_stores(&options).await?;
     let engine =
         engine::build_with_log(&engine_options(&options), stores.clone(), recorders.clone(), events.log());
+    let engine = crate::plant::wrap(engine, &stores);
     let served = serve(options, keys, engine, recorders, listener, ready, shutdown).await;
     stores.table.close().await;
     match (served, events.close().await) {

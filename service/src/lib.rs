@@ -32,6 +32,7 @@ pub mod log;
 pub mod metrics;
 pub mod offload;
 pub mod optimizer;
+pub mod plant;
 pub mod proxy;
 pub mod recovery;
 pub mod snapshot;

@@ -1,13 +1,11 @@
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use mipro_harness::ladder::{RungName, UnknownRung, parse_list};
 use mipro_testbed::link::LinkSpec;
-use mipro_testbed::stack::StackKind;
 
-use super::containers::ContainerArgs;
-use super::{Format, ShowArgs};
+use super::Format;
+use super::ground::GroundArgs;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Rungs(pub(crate) Vec<RungName>);
@@ -23,6 +21,7 @@ fn rungs(text: &str) -> Result<Rungs, UnknownRung> {
   mipro bench                                       the whole story
   mipro bench --quick                               under a minute of measuring
   mipro bench --rungs blob,pooled --history 2000    what a grown state costs
+  mipro bench --ablate                              each optimization by itself, too
   mipro bench --link db=12ms,s3=40ms,up=50mbit      your own network
   mipro bench --stack containers --s3-image minio/minio    others' servers")]
 pub(crate) struct BenchArgs {
@@ -37,22 +36,6 @@ pub(crate) struct BenchArgs {
     /// The mock LLM's latency: none, fixed:20ms, seed (1.3–2.8 s) [default: seed; with --quick fixed:100ms]
     #[arg(long)]
     pub(crate) llm: Option<String>,
-
-    /// Where Postgres and S3 come from: auto, embedded, native, containers, external
-    #[arg(long, default_value = "auto")]
-    pub(crate) stack: StackKind,
-
-    /// Database of `--stack external`, as `serve --database` takes it
-    #[arg(long, value_name = "URL", requires = "blobs")]
-    pub(crate) database: Option<String>,
-
-    /// Blobs of `--stack external`, as `serve --blobs` takes them
-    #[arg(long, value_name = "URL", requires = "database")]
-    pub(crate) blobs: Option<String>,
-
-    /// Fetch Postgres with pip where none is installed
-    #[arg(long)]
-    pub(crate) fetch_postgres: bool,
 
     /// Systems side by side; rollouts of one system are serial where the rung says so
     #[arg(long, default_value_t = mipro_harness::options::SYSTEMS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -74,35 +57,16 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Directory with train.csv and test.csv (`text,category`); without it the built-in set
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dataset: Option<PathBuf>,
-
-    /// Seed of payloads and mock delays
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-
-    /// One rollout's time limit
-    #[arg(long, default_value = "60s", value_parser = crate::duration::parse)]
-    pub(crate) timeout: Duration,
-
-    /// How long an interrupted run waits for rollouts in flight
-    #[arg(long, default_value = "5s", value_parser = crate::duration::parse)]
-    pub(crate) drain: Duration,
-
     /// Leave out what is lost on a kill and under concurrent calls
     #[arg(long)]
     pub(crate) no_loss: bool,
 
-    /// Where the run's folder goes [default: bench-reports/runs/TIME-COMMIT]
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
+    /// Measure each optimization alone, too: added to the original, and taken from the whole; and overhead against distance
+    #[arg(long)]
+    pub(crate) ablate: bool,
 
     #[command(flatten)]
-    pub(crate) show: ShowArgs,
-
-    #[command(flatten)]
-    pub(crate) containers: ContainerArgs,
+    pub(crate) ground: GroundArgs,
 }
 
 /// Reads a run's report.json and prints it again.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use mipro_bench_reports::{Report, folder, html, json, text};
 use mipro_harness::verdicts;
 
-use super::{print, screen};
+use super::{ablation, print, screen};
 use crate::args::{Format, ReportArgs};
 use crate::exit::Code;
 
@@ -28,7 +28,10 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Code> {
 /// Prints a report to stdout.
 pub(crate) fn show(report: &Report, format: Format, no_color: bool) -> anyhow::Result<()> {
     let shown = match format {
-        Format::Text => text::render(report, screen::style(no_color)),
+        Format::Text => {
+            let ablation = report.ablation.as_ref().map(ablation::text).unwrap_or_default();
+            text::render(report, screen::style(no_color)) + &ablation
+        }
         Format::Json => json::to_text(report),
     };
     print(&shown).context("the report could not be printed")

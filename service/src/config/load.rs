@@ -139,7 +139,7 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Room for the events of a few commands at once.
 const QUEUE_BYTES_MIN: u64 = 64 << 10;
 
-/// Read where crash points are, which release builds don't have.
+/// Read where crash points are, which release builds don't have, as they have no planted faults.
 const CRASH_AT: &str = "MIPRO_CRASH_AT";
 
 /// `MIPRO_*` variables that are read elsewhere: no typing errors.
@@ -393,7 +393,7 @@ fn lay(table: &mut Table, key: &str, value: Value, origin: String) -> Result<(),
 fn unknown(environment: &BTreeMap<String, String>) -> Vec<String> {
     let known = |name: &str| {
         ELSEWHERE.contains(&name)
-            || name == CRASH_AT && cfg!(debug_assertions)
+            || [CRASH_AT, crate::plant::VARIABLE].contains(&name) && cfg!(debug_assertions)
             || ELSEWHERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             || VARIABLES.iter().any(|(variable, ..)| *variable == name)
     };

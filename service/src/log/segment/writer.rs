@@ -250,14 +250,9 @@ impl Writer {
 
     fn sync(&mut self, now: Instant) -> Result<(), Fault> {
         let Current { header, file, .. } = &self.current;
-        let ledger = self.shared.options.recorders.as_ref().map(|_| Ledger::start(Operation::Background));
-        let synced = match &ledger {
-            Some(ledger) => ledger.time(Stage::LogSync, || file.sync_data()),
-            None => file.sync_data(),
-        };
-        synced.map_err(|error| fault("sync", &file::name(header.id), &error))?;
-        if let (Some(ledger), Some(recorders)) = (&ledger, &self.shared.options.recorders) {
-            recorders.record(&ledger.finish());
+        let (id, file) = (header.id, Arc::clone(file));
+        for _ in 0..=usize::from(crate::plant::takes_log_sync()) {
+            self.timed_sync(&*file).map_err(|error| fault("sync", &file::name(id), &error))?;
         }
         self.synced = self.written;
         self.unsynced_since = None;
@@ -268,6 +263,14 @@ impl Writer {
         if let Some(watermarks) = &self.watermarks {
             raise(&watermarks.disk, self.synced);
         }
+        Ok(())
+    }
+
+    fn timed_sync(&self, file: &dyn File) -> io::Result<()> {
+        let Some(recorders) = &self.shared.options.recorders else { return file.sync_data() };
+        let ledger = Ledger::start(Operation::Background);
+        ledger.time(Stage::LogSync, || file.sync_data())?;
+        recorders.record(&ledger.finish());
         Ok(())
     }
 

@@ -1,0 +1,32 @@
+use mipro_bench_reports::Machine;
+
+use super::*;
+
+#[test]
+fn the_floor_is_one_sentence_and_a_table() {
+    let noise = |endpoint: &str, comparisons, false_alarms| Noise {
+        endpoint: endpoint.to_owned(),
+        quantile: 0.5,
+        comparisons,
+        false_alarms,
+        rate: 0.0,
+        rate_upper: 0.0752,
+        half_width: 0.031,
+        noise: 0.018,
+    };
+    let floor = NoiseFloor {
+        schema: NoiseFloor::SCHEMA.to_owned(),
+        measured_at: String::new(),
+        command: String::new(),
+        machine: Machine { cpu: String::new(), cores: 2, kernel: String::new() },
+        pairs: 12,
+        rollouts: 20,
+        fresh: vec![
+            noise("rollout.response", 120, 3),
+            noise("overhead", 120, 4),
+            noise("stages.s3.get", 0, 0),
+        ],
+        redrawn: vec![noise("overhead", 200, 9)],
+    };
+    insta::assert_snapshot!(text(&floor), @"");
+}

@@ -1,0 +1,42 @@
+//! What a comparison asks, decided by the pilots before the first slice that counts.
+
+use std::collections::BTreeSet;
+
+use mipro_bench_reports::Rung;
+use mipro_bench_reports::compare::Endpoint;
+
+/// Share of the service's own time from which a stage is gated: of smaller ones a margin says nothing that anybody would
+/// notice, and each gate more is one more that noise can hold open.
+const STAGE_SHARE_MIN: f64 = 0.05;
+/// The generator's and the LLM's own times: none of the service's doing.
+const NOT_OURS: [&str; 3] = ["llm.connect", "llm.first_byte", "llm.body"];
+
+/// The whole rollout's and the service's own median are gated, and the median of every stage that has a share worth a gate
+/// and is there on both sides. The other stages, and the p90 and p99 of the whole, are shown.
+pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64) -> Vec<Endpoint> {
+    let [a, b] = pilots;
+    let mut endpoints = vec![Endpoint::gated("rollout.response", 0.5, margin)];
+    if a.overhead.count > 0 && b.overhead.count > 0 {
+        endpoints.push(Endpoint::gated("overhead", 0.5, margin));
+    }
+    let names: BTreeSet<&String> = a.stages.keys().chain(b.stages.keys()).collect();
+    for stage in names {
+        let name = format!("stages.{stage}");
+        let both = a.stages.contains_key(stage) && b.stages.contains_key(stage);
+        let weighs = pilots.iter().any(|pilot| share(pilot, stage) >= STAGE_SHARE_MIN);
+        let gated = both && weighs && !NOT_OURS.contains(&stage.as_str());
+        endpoints.push(if gated { Endpoint::gated(&name, 0.5, margin) } else { Endpoint::shown(&name, 0.5) });
+    }
+    for quantile in [0.9, 0.99] {
+        endpoints.push(Endpoint::shown("rollout.response", quantile));
+        endpoints.push(Endpoint::shown("overhead", quantile));
+    }
+    endpoints
+}
+
+/// A stage's part of what the service itself takes for a rollout.
+fn share(rung: &Rung, stage: &str) -> f64 {
+    let own_us = rung.overhead.mean_us.unwrap_or(0.0);
+    let stage_us = rung.stages.get(stage).map_or(0.0, |stage| stage.per_rollout_us);
+    if own_us > 0.0 { stage_us / own_us } else { 0.0 }
+}

@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use mipro_testbed::link::LinkSpec;
+use mipro_testbed::stack::StackKind;
+
+use super::*;
+
+fn options() -> BenchOptions {
+    BenchOptions {
+        exe: "mipro".into(),
+        rungs: vec![RungName::SameRegion],
+        link: LinkSpec::loopback(),
+        llm: "none".to_owned(),
+        stack: StackKind::Auto,
+        external: None,
+        containers: mipro_testbed::containers::Settings::default(),
+        fetch_postgres: false,
+        systems: 8,
+        concurrency: 10,
+        rollouts: None,
+        history: 7,
+        quick: false,
+        dataset: None,
+        seed: 1,
+        timeout: Duration::from_secs(60),
+        drain: Duration::from_secs(5),
+        loss: true,
+        ablate: true,
+        command: String::new(),
+    }
+}
+
+#[test]
+fn what_is_budgeted_is_measured_one_rollout_at_a_time() {
+    let text = "schema = \"mipro.budgets/1\"\n[counts.pooled.critical]\ns3_put = 3\n[counts.blob.critical]\ns3_put = 3\n\
+                [[ceilings]]\nrung = \"bounded\"\nhard = \"overhead:med<1s\"\n";
+    let ladder = ladder(&options(), &Budgets::parse(text).unwrap());
+    assert_eq!(ladder.rungs, [RungName::Blob, RungName::Pooled, RungName::Bounded]);
+    assert_eq!((ladder.systems, ladder.concurrency, ladder.history, ladder.loss), (1, 1, 0, false));
+    assert_eq!(ladder.rollouts, Some(ROLLOUTS));
+}
+
+#[test]
+fn a_database_without_a_wire_makes_its_counts_invalid() {
+    let gate = |name: &str, kind| GateOutcome {
+        kind,
+        name: name.to_owned(),
+        limit: "18".to_owned(),
+        seen: "0".to_owned(),
+        outcome: Outcome::Better,
+        advice: String::new(),
+    };
+    let names = [
+        "blob critical.db_round_trips",
+        "blob critical.db_connections",
+        "blob background.db_statements",
+        "blob critical.db_statements",
+        "blob critical.s3_put",
+    ];
+    let mut gates = names.map(|name| gate(name, Kind::Count));
+    gates.iter_mut().for_each(without_a_wire);
+    let (wired, told) = gates.split_at(3);
+    assert!(wired.iter().all(|gate| gate.outcome == Outcome::Invalid), "{wired:?}");
+    assert!(told.iter().all(|gate| gate.outcome == Outcome::Better), "the service itself tells: {told:?}");
+}

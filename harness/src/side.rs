@@ -1,0 +1,207 @@
+//! A running side of a comparison: a service of our own on stores of its own, or one that runs already.
+//!
+//! Both sides stand on one testbed: the same database server, object store, links, mock LLM and task app. Each has its own
+//! database, its own prefix in the bucket and its own data directory. The one that is not measured is stopped (SIGSTOP), or,
+//! where its process is not ours, asked whether it is idle.
+
+use std::path::Path;
+
+use mipro_bench_reports::Side as Which;
+use mipro_loadgen::StatusStyle;
+use mipro_testbed::link::LinkSpec;
+use mipro_testbed::postgres;
+use mipro_testbed::process::Fleet;
+use mipro_testbed::stack::{Stack, StackKind};
+use url::Url;
+
+use crate::bed::{API_KEY, api_keys};
+use crate::ladder::{RungLink, RungPlan};
+use crate::options::{BenchOptions, Error};
+use crate::roles::{self, Server};
+use crate::service_client::ServiceClient;
+use crate::service_config::{self, Places};
+use crate::subject::Subject;
+
+#[cfg(test)]
+mod tests;
+
+/// The name of side B's own database.
+const DATABASE_B: &str = "mipro_b";
+/// Requests a service that nobody else uses has in flight while it tells: that one.
+const IN_FLIGHT_IDLE: u64 = 1;
+
+/// What both sides stand on.
+#[derive(Debug)]
+pub(crate) struct Ground<'a> {
+    pub(crate) options: &'a BenchOptions,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) dir: &'a Path,
+    /// `None` where both sides run already.
+    pub(crate) stack: Option<Stack>,
+    /// `None` where both sides run already.
+    pub(crate) mock: Option<Server>,
+    pub(crate) task_app: Server,
+    /// What a service that runs already takes as a key.
+    pub(crate) api_key: Option<String>,
+}
+
+/// A side that can be measured.
+#[derive(Debug)]
+pub(crate) struct Side {
+    pub(crate) which: Which,
+    pub(crate) label: String,
+    /// What it is configured as; `None` where it runs already.
+    pub(crate) plan: Option<RungPlan>,
+    /// Where its service is; `None` for a rung without one.
+    pub(crate) target: Option<Url>,
+    link: LinkSpec,
+    service: Option<Server>,
+    /// The configuration of its service, without passwords.
+    pub(crate) config: String,
+}
+
+impl Side {
+    /// Starts a side's service from `exe`, or finds the one that runs.
+    pub(crate) async fn start(
+        ground: &Ground<'_>,
+        which: Which,
+        subject: &Subject,
+        exe: &Path,
+    ) -> Result<Self, Error> {
+        let label = subject.to_string();
+        let (Some(rung), Some(stack), Some(mock)) = (subject.rung(), &ground.stack, &ground.mock) else {
+            let Subject::Service { url } = subject else {
+                return Err(Error::Unexpected(format!("{label} needs a testbed, and there is none")));
+            };
+            let (link, target) = (LinkSpec::loopback(), Some(url.clone()));
+            let config = "# a service that runs already\n".to_owned();
+            return Ok(Self { which, label, plan: None, target, link, service: None, config });
+        };
+        let plan = rung.plan();
+        let link = match (subject, plan.link) {
+            (Subject::Rung { link: Some(own), .. }, _) => own.clone(),
+            (_, RungLink::SameRegion) => LinkSpec::same_region(),
+            (_, RungLink::AsTold) => ground.options.link.clone(),
+        };
+        let (database_url, blobs_url) = own_stores(stack, which).await?;
+        let upstream = roles::llm_base(&mock.url);
+        let places = |database_url, blobs_url| Places { database_url, blobs_url, upstream: &upstream };
+        let name = which.name().to_ascii_lowercase();
+        let service = match service_config::text(&plan, places(&database_url, &blobs_url)) {
+            None => None,
+            Some(text) => {
+                let config = roles::write_config(ground.dir, &name, &text)?;
+                let data = ground.dir.join("data").join(&name);
+                let mut env = stack.service_env();
+                env.push(api_keys());
+                Some(roles::service(ground.fleet, exe, &config, &data, &env).await?)
+            }
+        };
+        let shown = service_config::text(
+            &plan,
+            places(
+                &crate::ground::without_password(&database_url),
+                &crate::ground::without_password(&blobs_url),
+            ),
+        );
+        let config = shown.unwrap_or_else(|| "# no service\n".to_owned());
+        let target = service.as_ref().map(|service| service.url.clone());
+        Ok(Self { which, label, plan: Some(plan), target, link, service, config })
+    }
+
+    /// Whether its process can be stopped while the other side is measured.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Stops its process until [`Side::resume`]; one that is not ours is left alone.
+    pub(crate) fn pause(&self) {
+        if let Some(service) = &self.service {
+            service.child.pause();
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        if let Some(service) = &self.service {
+            service.child.resume();
+        }
+    }
+
+    /// Sets its link. On the way to making systems nothing waits for one.
+    pub(crate) async fn set_link(&self, ground: &Ground<'_>, measured: bool) -> Result<(), Error> {
+        let Some(stack) = &ground.stack else { return Ok(()) };
+        let wanted = if measured { self.link.clone() } else { LinkSpec::loopback() };
+        if stack.link() != wanted {
+            stack.set_link(&wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Why a side that is not ours does not seem to be idle; `None` where it is, and where it does not tell.
+    pub(crate) async fn unrest(&self, ground: &Ground<'_>) -> Option<String> {
+        let url = self.target.as_ref().filter(|_| self.service.is_none())?;
+        let client = ServiceClient::with_key(url, ground.api_key.clone()).ok()?;
+        let in_flight = client.in_flight().await?;
+        (in_flight > IN_FLIGHT_IDLE).then(|| {
+            format!("side {} had {in_flight} requests in flight when it should be idle", self.which.name())
+        })
+    }
+
+    /// How the load generator drives this side, without a number of rollouts yet. `lanes` rollouts are in flight at most.
+    pub(crate) fn load(&self, ground: &Ground<'_>, lanes: u32) -> mipro_loadgen::Options {
+        let options = ground.options;
+        let serial = self.plan.is_some_and(|plan| !plan.parallel);
+        let two_calls = self.plan.is_some_and(|plan| !plan.one_call);
+        let own = self.service.is_some();
+        mipro_loadgen::Options {
+            target: self.target.clone(),
+            task_app: ground.task_app.url.clone(),
+            llm_url: ground.mock.as_ref().and_then(|mock| Url::parse(&roles::llm_base(&mock.url)).ok()),
+            api_key: if own { Some(API_KEY.to_owned()) } else { ground.api_key.clone() },
+            systems: if serial { lanes } else { 1 },
+            concurrency: lanes,
+            status_calls: if two_calls { StatusStyle::RewardThenDone } else { StatusStyle::RewardDone },
+            serial_per_system: serial,
+            seed: options.seed,
+            timeout: options.timeout,
+            drain: options.drain,
+            ..mipro_loadgen::Options::default()
+        }
+    }
+}
+
+/// A database and a prefix for this side alone. Where the servers are somebody else's, nothing is made in their database:
+/// both sides then use it, and know their systems apart.
+async fn own_stores(stack: &Stack, which: Which) -> Result<(String, String), Error> {
+    let (database, blobs) = (stack.database_url(), stack.blobs_url());
+    let blobs = with_folder(blobs, &which.name().to_ascii_lowercase());
+    let database = match (stack.kind(), which) {
+        (StackKind::External, _) | (_, Which::A) => database.to_owned(),
+        (StackKind::Embedded, Which::B) => format!("{database}-b"),
+        (_, Which::B) => {
+            let made = postgres::create_database(stack.database_direct_url(), DATABASE_B).await;
+            made.map_err(|error| Error::Unexpected(format!("no database for side B: {error}")))?;
+            with_path(database, DATABASE_B)
+        }
+    };
+    Ok((database, blobs))
+}
+
+/// The same server, another database.
+fn with_path(url: &str, path: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    parsed.set_path(path);
+    parsed.into()
+}
+
+/// A folder below the prefix that a blobs URL names; objects in memory need none.
+fn with_folder(url: &str, folder: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    if !["s3", "file"].contains(&parsed.scheme()) {
+        return url.to_owned();
+    }
+    let below = format!("{}/{folder}", parsed.path().trim_end_matches('/'));
+    parsed.set_path(&below);
+    parsed.into()
+}

@@ -1,0 +1,191 @@
+//! One slice: some seconds of load on one side while the other stands still.
+//!
+//! The steps, in order: let the side go on; make fresh systems on an unhindered link, so that no slice carries another's past;
+//! set the link; warm in; measure a fixed number of rollouts; wait until none is in flight; stop the side again. Both slices
+//! of a pair make the same rollouts: the same seed and indices, and so the same payloads and the same delays of the mock.
+
+use std::time::{Duration, Instant};
+
+use mipro_bench_reports::compare::Slice;
+use mipro_bench_reports::{Rung, Side as Which};
+use mipro_loadgen::{Options as Load, Outcome};
+use mipro_telemetry::clock;
+use mipro_testbed::process::Usage;
+use tokio_util::sync::CancellationToken;
+
+use crate::environment::CpuTimes;
+use crate::options::Error;
+use crate::pairs::{Driver, opposite};
+use crate::side::{Ground, Side};
+
+#[cfg(test)]
+mod tests;
+
+/// Requests that a slice should hold.
+const REQUESTS_AIM: f64 = 200.0;
+/// How long a slice may become to get there.
+const SLICE_MAX: Duration = Duration::from_secs(5);
+/// What begins a slice and is thrown away.
+const WARM_IN: Duration = Duration::from_millis(400);
+/// Stolen time above which a slice says more about the hypervisor than about a side, in percent.
+const STEAL_PCT_MAX: f64 = 10.0;
+
+/// How much a slice does: the same on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rollouts: u64,
+    pub(crate) warm_in: u64,
+}
+
+/// What a pilot found out about a side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pace {
+    /// Rollouts a second.
+    pub(crate) rate: f64,
+    /// Requests a rollout.
+    pub(crate) requests: f64,
+}
+
+impl Size {
+    /// What the slower side does in `slice`; without one, in 2 s, or in up to 5 s where that makes a slice of 200 requests.
+    pub(crate) fn of(slice: Option<Duration>, paces: [Pace; 2]) -> Self {
+        let [a, b] = paces;
+        let rate = a.rate.min(b.rate).max(f64::MIN_POSITIVE);
+        let requests_rate = rate * a.requests.min(b.requests).max(1.0);
+        let aim_s = (REQUESTS_AIM / requests_rate).clamp(2.0, SLICE_MAX.as_secs_f64());
+        let seconds = slice.map_or(aim_s, |slice| slice.as_secs_f64());
+        let count = |seconds: f64| (rate * seconds).round().max(1.0) as u64;
+        Self { rollouts: count(seconds), warm_in: count(WARM_IN.as_secs_f64()) }
+    }
+}
+
+/// A slice as the statistics see it, and as the report does.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) slice: Slice,
+    pub(crate) rung: Rung,
+}
+
+/// Measures slices of two running sides.
+pub(crate) struct Alternation<'a> {
+    pub(crate) ground: &'a Ground<'a>,
+    pub(crate) sides: &'a [Side; 2],
+    pub(crate) size: Size,
+    /// Rollouts in flight at most.
+    pub(crate) lanes: u32,
+    pub(crate) started: Instant,
+    pub(crate) cancel: &'a CancellationToken,
+    /// Told of each slice that begins.
+    pub(crate) tell: &'a (dyn Fn(Which, u32) + Sync),
+}
+
+impl Driver for Alternation<'_> {
+    type Slice = Measured;
+
+    async fn slice(&mut self, which: Which, pair: u32) -> Result<Measured, Error> {
+        (self.tell)(which, pair);
+        let load = Load {
+            seed: self.ground.options.seed.wrapping_add(u64::from(pair)),
+            rollout_prefix: format!("p{pair}"),
+            warmup: self.size.warm_in,
+            rollouts: self.size.rollouts,
+            ..self.side(which).load(self.ground, self.lanes)
+        };
+        let started_s = clock::now().saturating_duration_since(self.started).as_secs_f64();
+        let unrest = self.side(opposite(which)).unrest(self.ground).await;
+        let (outcome, used) = self.measure(which, load).await?;
+        let mut rung = rung_of(self.side(which), &outcome);
+        rung.validity.reasons.extend(unrest);
+        rung.validity.reasons.extend(
+            (used.steal_pct > STEAL_PCT_MAX).then(|| {
+                format!("{:.0} % of the machine's time was taken by the hypervisor", used.steal_pct)
+            }),
+        );
+        let slice = Slice {
+            invalid: rung.validity.reasons.clone(),
+            steal_pct: used.steal_pct,
+            cpu_pct: used.cpu_pct,
+            started_s,
+            ..Slice::new(which, pair, &crate::merge::histograms(&rung))
+        };
+        Ok(Measured { slice, rung })
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+/// What a slice took of the machine.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    steal_pct: f64,
+    /// By this run's own processes, of all cores.
+    cpu_pct: f64,
+}
+
+impl Alternation<'_> {
+    fn side(&self, which: Which) -> &Side {
+        &self.sides[which as usize]
+    }
+
+    /// A first look at a side, which no figure shows: how fast it goes, and what its stages are.
+    pub(crate) async fn pilot(&self, which: Which, length: Duration) -> Result<(Pace, Rung), Error> {
+        let load = Load {
+            rollout_prefix: "pilot".to_owned(),
+            rollouts: 0,
+            duration: Some(length),
+            ..self.side(which).load(self.ground, self.lanes)
+        };
+        let (outcome, _) = self.measure(which, load).await?;
+        let rung = rung_of(self.side(which), &outcome);
+        if rung.accounting.ok == 0 {
+            let why = rung.validity.reasons.join("; ");
+            let label = &self.side(which).label;
+            return Err(Error::Unexpected(format!(
+                "{label}: not one rollout succeeded within {length:?}: {why}"
+            )));
+        }
+        let requests = rung.steps.values().map(|step| step.service.count).sum::<u64>() as f64;
+        let pace =
+            Pace { rate: outcome.rollouts_per_second(), requests: requests / rung.accounting.ok as f64 };
+        Ok((pace, rung))
+    }
+
+    async fn measure(&self, which: Which, mut load: Load) -> Result<(Outcome, Used), Error> {
+        let side = self.side(which);
+        let failed = |source| Error::Side { side: side.label.clone(), source };
+        side.resume();
+        side.set_link(self.ground, false).await?;
+        load.system_ids = mipro_loadgen::prepare(&load).await.map_err(failed)?;
+        side.set_link(self.ground, true).await?;
+        let (cpu, own_s, began) = (CpuTimes::read(), self.own_cpu_seconds(), clock::now());
+        let outcome =
+            mipro_loadgen::run(load, mipro_loadgen::silent(), self.cancel.clone()).await.map_err(failed)?;
+        let wall_s = clock::now().saturating_duration_since(began).as_secs_f64();
+        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        let cpu_pct = (self.own_cpu_seconds() - own_s).max(0.0) * 100.0 / (wall_s * cores).max(1e-9);
+        let used = Used { steal_pct: CpuTimes::read().steal_pct_since(cpu), cpu_pct };
+        side.pause();
+        Ok((outcome, used))
+    }
+
+    /// All that this run's processes have used, this one among them.
+    fn own_cpu_seconds(&self) -> f64 {
+        let children = self.ground.fleet.children();
+        let children = children.iter().filter_map(|child| child.usage_tree());
+        children.chain(Usage::of_this_process()).map(|usage| usage.cpu_s()).sum()
+    }
+}
+
+fn rung_of(side: &Side, outcome: &Outcome) -> Rung {
+    let mut rung = Rung {
+        name: side.label.clone(),
+        title: side.plan.map_or("a service that runs already", |plan| plan.title).to_owned(),
+        turns_on: side.plan.map_or("as it is", |plan| plan.turns_on).to_owned(),
+        durability: side.plan.map_or("as it says", |plan| plan.keeping.durability()).to_owned(),
+        ..Rung::default()
+    };
+    outcome.fill(&mut rung);
+    rung
+}
