@@ -335,3 +335,6 @@ impl Drop for Writer {
         self.shared.queue.close();
     }
 }
+
+#[cfg(test)]
+mod tests;
