@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::Dist;
 
+mod comparison;
+
+pub use comparison::{
+    CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, InvalidPair, Side, SliceFigures,
+};
+
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "mipro.report/1";
 
@@ -24,9 +30,9 @@ pub struct Report {
     /// The seed document's figures beside ours, row by row; empty unless rung `blob` ran.
     #[serde(default)]
     pub seed_rows: Vec<SeedRow>,
-    /// Paired comparisons (later).
+    /// Paired comparisons, in the order in which they were made.
     #[serde(default)]
-    pub comparisons: Vec<serde_json::Value>,
+    pub comparisons: Vec<Comparison>,
     /// Thresholds and checks with their outcome.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
@@ -261,6 +267,12 @@ pub struct Counts {
     pub critical: CountSet,
     /// Nobody waited for it.
     pub background: CountSet,
+    /// What else was counted on the critical path, such as `allocations` or `instructions`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_critical: BTreeMap<String, f64>,
+    /// What else was counted behind it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_background: BTreeMap<String, f64>,
 }
 
 /// One set of counts, each per rollout.

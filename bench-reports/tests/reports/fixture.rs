@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use mipro_bench_reports::compare::{Endpoint, Rules, Slice, compare};
 use mipro_bench_reports::{
-    Accounting, CountSet, Counts, DatabaseReport, Dist, Environment, Loss, LossCount, Makespan,
-    OperationReport, ProcessReport, Recorder, Report, Run, Rung, SCHEMA, Speedup, StageReport, StateGrowth,
-    Times, Validity, Verdict, seed_table,
+    Accounting, Comparison, CountSet, Counts, DatabaseReport, Dist, Environment, InvalidPair, Loss,
+    LossCount, Makespan, OperationReport, ProcessReport, Recorder, Report, Run, Rung, SCHEMA, Side, Speedup,
+    StageReport, StateGrowth, Times, Validity, Verdict, seed_table,
 };
 use mipro_telemetry::{Group, Stage};
 
@@ -328,7 +329,11 @@ fn rung(plan: &Plan, started_seconds: f64) -> Rung {
         add(&mut rollout, &sums.llm);
         rung.overhead = dist(&sums.overhead);
         group_up(&mut rung, &sums);
-        rung.counts = Counts { critical: count_set(plan.counts[0]), background: count_set(plan.counts[1]) };
+        rung.counts = Counts {
+            critical: count_set(plan.counts[0]),
+            background: count_set(plan.counts[1]),
+            ..Counts::default()
+        };
         rung.counts.critical.llm_calls = 1.0;
         rung.counts.background.log_syncs = if plan.durability == "disk" { 2.71 } else { 0.0 };
     }
@@ -390,6 +395,36 @@ fn processes(rung: &mut Rung, plan: &Plan) {
     });
 }
 
+/// 20 pairs: a stage that got a fifth slower, a tail that is only shown, and one bad slice.
+fn comparison() -> Comparison {
+    let slice = |n: u32| {
+        let (pair, side) = (n / 2, if matches!(n % 4, 0 | 3) { Side::A } else { Side::B });
+        let drift = 1.0 + 0.1 * f64::from(pair % 7) / 7.0;
+        let ms = |mean: f64, salt: u32| {
+            let own = 1.0 + 0.004 * f64::from((n * salt) % 9);
+            let values: Recorder =
+                samples(mean * drift * own, 0.2, 100, 1).iter().map(|ms| (ms * 1e6) as u64).collect();
+            values.histogram()
+        };
+        let gate_wait = if side == Side::B { 2.28 } else { 1.9 };
+        let histograms = [("rollout.response", ms(31.0, 5)), ("stages.gate.wait", ms(gate_wait, 7))];
+        let by_name = histograms.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
+        let mut slice = Slice::new(side, pair, &by_name);
+        (slice.started_s, slice.cpu_pct) = (f64::from(n) * 2.5, 41.0);
+        slice
+    };
+    let mut slices: Vec<Slice> = (0..40).map(slice).collect();
+    slices[9].steal_pct = 31.5;
+    slices[9].invalid.push("31.5 % of CPU time stolen".to_owned());
+    let endpoints = vec![
+        Endpoint::gated("rollout.response", 0.5, 0.05),
+        Endpoint::shown("rollout.response", 0.99),
+        Endpoint::gated("stages.gate.wait", 0.5, 0.1),
+    ];
+    let compared = compare(&slices, &Rules { endpoints, ..Rules::default() }).unwrap();
+    Comparison { a: "HEAD~1".to_owned(), b: "HEAD".to_owned(), rung: "parallel".to_owned(), ..compared }
+}
+
 /// The whole report.
 pub(crate) fn report() -> Report {
     let mut rungs: Vec<Rung> = Vec::new();
@@ -420,7 +455,7 @@ pub(crate) fn report() -> Report {
         environment: environment(),
         rungs,
         seed_rows,
-        comparisons: vec![],
+        comparisons: vec![comparison()],
         verdicts: vec![
             Verdict {
                 name: "stages + other = total, every operation".to_owned(),
@@ -498,6 +533,13 @@ pub(crate) fn hostile() -> Report {
         set(&mut row.operation);
         set(&mut row.row);
     }
+    for comparison in &mut report.comparisons {
+        [&mut comparison.a, &mut comparison.b, &mut comparison.rung].into_iter().for_each(set);
+        comparison.endpoints.iter_mut().for_each(|endpoint| set(&mut endpoint.name));
+        comparison.slices.iter_mut().for_each(|slice| slice.invalid.push(bad.to_owned()));
+        comparison.pairs_invalid.push(InvalidPair { pair: 99, reasons: vec![bad.to_owned()] });
+        comparison.invalidate(bad.to_owned());
+    }
     for verdict in &mut report.verdicts {
         set(&mut verdict.name);
         set(&mut verdict.outcome);
@@ -511,6 +553,7 @@ pub(crate) fn empty() -> Report {
     Report {
         rungs: vec![],
         seed_rows: vec![],
+        comparisons: vec![],
         verdicts: vec![],
         environment: Environment::default(),
         ..report()
