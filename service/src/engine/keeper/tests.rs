@@ -52,8 +52,8 @@ fn ledger() -> Ledger {
 }
 
 /// Takes the runtime's only blocking thread until what is given back is dropped.
-fn occupied() -> std::sync::mpsc::Sender<()> {
-    let (release, wait) = std::sync::mpsc::channel::<()>();
+fn occupied() -> std::sync::mpsc::SyncSender<()> {
+    let (release, wait) = std::sync::mpsc::sync_channel::<()>(1);
     drop(tokio::task::spawn_blocking(move || wait.recv()));
     release
 }
@@ -78,7 +78,7 @@ async fn steps_wait(offload: Offload, waits: bool) {
     for step in ["through", "as original", "behind", "load"] {
         let work = async {
             match step {
-                "through" => drop(keeper.save_through(document.clone(), &ledger).await.unwrap()),
+                "through" => keeper.save_through(document.clone(), &ledger).await.unwrap(),
                 "as original" => keeper.save_as_original(document.clone(), &ledger).await.unwrap(),
                 "behind" => keeper.save_behind(document.clone(), &mut attempt).await.unwrap(),
                 _ => {
