@@ -5,5 +5,8 @@ mod browser;
 mod files;
 mod fixture;
 mod html;
+#[path = "../../examples/simulate/model.rs"]
+mod model;
 mod schema;
+mod simulated;
 mod text;
