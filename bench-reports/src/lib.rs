@@ -10,6 +10,7 @@ mod headline;
 pub mod html;
 pub mod json;
 mod losses;
+mod ratio;
 pub mod schema;
 pub mod seed_table;
 pub mod text;

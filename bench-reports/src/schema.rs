@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::Dist;
 
+mod comparison;
+
+pub use comparison::{
+    CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, InvalidPair, Side, SliceFigures,
+};
+
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "mipro.report/1";
 
@@ -24,9 +30,9 @@ pub struct Report {
     /// The seed document's figures beside ours, row by row; empty unless rung `blob` ran.
     #[serde(default)]
     pub seed_rows: Vec<SeedRow>,
-    /// Paired comparisons (later).
+    /// Paired comparisons, in the order in which they were made.
     #[serde(default)]
-    pub comparisons: Vec<serde_json::Value>,
+    pub comparisons: Vec<Comparison>,
     /// Thresholds and checks with their outcome.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
@@ -143,6 +149,9 @@ pub struct Rung {
     /// Measured against the mock's own plan; null where no plan was seen.
     #[serde(default)]
     pub makespan: Option<Makespan>,
+    /// What the service used with so many clients at once, in rising order of clients; empty where not measured.
+    #[serde(default)]
+    pub resources: Vec<ResourcePoint>,
 }
 
 /// Three views of the same thing. `response = lag + service`.
@@ -300,6 +309,17 @@ pub struct ProcessReport {
     pub cpu_seconds: f64,
     /// Peak resident set since the process began, which may have been before the rung (0 once it has ended).
     pub rss_max_bytes: u64,
+}
+
+/// What the service's process used while a number of clients called it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourcePoint {
+    /// Rollouts in flight at most.
+    pub clients: u32,
+    /// CPU time over wall time, in percent of one core: 200 is two cores in full use.
+    pub cpu_pct: f64,
+    /// Resident set at the end of this level.
+    pub rss_bytes: u64,
 }
 
 /// What was lost on a kill.

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod browser;
+mod driver;
 mod files;
 mod fixture;
 mod html;
+mod page;
 mod schema;
 mod text;
