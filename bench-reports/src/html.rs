@@ -28,7 +28,7 @@ use markup::{Esc, Html};
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
 /// `sha256-` of [`SCRIPT`], so that the page's policy lets this one script run and no other; a test says when it is stale.
-const SCRIPT_HASH: &str = "sha256-yj2OeACtpoN7u4bSpMcjwIk9NfV6DJhrTjekidtMVz4=";
+const SCRIPT_HASH: &str = "sha256-Vg3MksPtvJ9OqEWkeaVMfVaujD6kgpQ/jendgztshsc=";
 
 /// Flamegraphs are drawn as far as the page stays below this; 3 MB open at once everywhere.
 const PAGE_BYTES_MAX: usize = 2_800_000;

@@ -15,16 +15,25 @@
 
   // Values on hover and on focus. Without this script the browser's own tooltips show the same texts.
   const tip = document.getElementById("tip");
-  const hide = () => { tip.hidden = true; };
-  const show = (mark) => {
-    tip.textContent = mark.dataset.tip;
-    tip.hidden = false;
-    const at = mark.getBoundingClientRect();
+  let told = null;
+  const hide = () => {
+    told = null;
+    tip.hidden = true;
+  };
+  const place = () => {
+    if (!told) return;
+    const at = told.getBoundingClientRect();
     const own = tip.getBoundingClientRect();
-    const x = Math.min(Math.max(at.left + at.width / 2 - own.width / 2, 8), innerWidth - own.width - 8);
+    const x = Math.min(at.left + at.width / 2 - own.width / 2, innerWidth - own.width - 8);
     const above = at.top - own.height - 8;
     tip.style.left = `${Math.max(x, 8)}px`;
     tip.style.top = `${above > 4 ? above : at.bottom + 8}px`;
+  };
+  const show = (mark) => {
+    told = mark;
+    tip.textContent = mark.dataset.tip;
+    tip.hidden = false;
+    place();
   };
   for (const title of all("svg title")) {
     const mark = title.parentNode;
@@ -37,10 +46,12 @@
   }
   document.addEventListener("pointerover", (event) => {
     const mark = event.target.closest("[data-tip]");
-    if (mark) show(mark); else hide();
+    // A page that scrolls under a pointer at rest must not hide what the keyboard shows.
+    if (mark) show(mark); else if (!told?.classList.contains("now")) hide();
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  addEventListener("scroll", hide, { passive: true });
+  // Focus scrolls, and boxes scroll by themselves: the tip stays with its mark.
+  addEventListener("scroll", place, { passive: true, capture: true });
 
   // A drawing is one stop of the Tab key; the arrow keys walk through its marks.
   const visible = (mark) => !mark.closest("[data-away]") && mark.getClientRects().length > 0;

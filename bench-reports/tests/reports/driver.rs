@@ -165,11 +165,9 @@ impl Driver {
             body.len()
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let value: Value = serde_json::from_str(body).unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {value}");
+        let (status, answer) = answer(stream);
+        let value: Value = serde_json::from_slice(&answer).unwrap();
+        assert!(status.starts_with("HTTP/1.1 200"), "{method} {path}: {value}");
         value["value"].clone()
     }
 }
@@ -183,6 +181,22 @@ impl Drop for Driver {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The status line and the body. The driver leaves the connection open, so the body ends where its length says.
+fn answer(stream: TcpStream) -> (String, Vec<u8>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line.trim_end().to_ascii_lowercase()
+    };
+    let status = line().to_ascii_uppercase();
+    let headers: Vec<String> = std::iter::from_fn(|| Some(line()).filter(|line| !line.is_empty())).collect();
+    let length = headers.iter().find_map(|header| header.strip_prefix("content-length:"));
+    let mut body = vec![0; length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    (status, body)
 }
 
 /// ChromeDriver says where it listens.

@@ -76,9 +76,9 @@ fn hovering(driver: &Driver) {
     assert_eq!(tip(driver), None);
     for (mark, said) in [
         ("#forest .near .card:first-child li:nth-child(3) circle", "pooled against blob, DB: "),
-        ("#percentiles circle.knot", "direct: p50 "),
-        ("#comparisons circle.slice", "A, pair 0, at 0 s: "),
-        ("#resources circle.knot", "blob, 1 client: "),
+        ("#percentiles circle.knot", "blob: p50 2,376 ms"),
+        ("#comparisons .plot circle.slice", "A, pair 0, at 0 s: "),
+        ("#resources circle.knot", "same-region, 1 client: 0.710 % CPU"),
         ("#flames .fr rect", "all (1000 samples, 100.00%)"),
     ] {
         driver.hover(&driver.find(mark));
