@@ -134,8 +134,7 @@ fn promise(options: &Options) -> String {
         (EngineKind::Cache, _) | (EngineKind::Actor, Some(DurabilityLevel::Memory)) => "memory".to_owned(),
         (EngineKind::Actor, level) => {
             let level = level.unwrap_or(DurabilityLevel::Disk).level();
-            let dir = options.log.dir.as_deref().unwrap_or(&options.data_dir).display();
-            format!("{level}, the log in {dir}")
+            format!("{level}, the log in {}", options.log_dir().display())
         }
     }
 }

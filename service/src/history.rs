@@ -1,21 +1,24 @@
 //! The events of one system, wherever they are: in the log here, in archived segments, in an old document.
 //!
-//! A page is never given with a hole in it: what can't be found is named in an error. An epoch's events end where a higher
-//! epoch's begin: what a host decided after another had taken the system over is no history.
+//! A page is never given with a hole in it. What can't be found is named: in an error to those who need all of it
+//! ([`HistoryReader::events`]), beside what is left to those who want to see what there is ([`HistoryReader::page`]). An epoch's
+//! events end where a higher epoch's begin: what a host decided after another had taken the system over is no history.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mipro_telemetry::{Ledger, Operation};
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::engine::EngineError;
 use crate::engine::document::{Document, corrupt};
-use crate::log::{Entry, EventLog, Level, ReadError, Segments};
+use crate::log::{Entry, EventLog, Level, ReadError};
 use crate::offload::Offload;
 use crate::recovery::log_failed;
 use crate::snapshot::archive::Archive;
-use crate::snapshot::archive::reader::{Epochs, Fold};
+use crate::snapshot::archive::reader::{Epochs, Fold, Here};
 use crate::snapshot::is_snapshot;
 use crate::store::{StoreError, Stores, SystemRow};
 use crate::system::{Recorded, SystemId};
@@ -23,16 +26,30 @@ use crate::system::{Recorded, SystemId};
 /// Objects of one system, beyond which no old document is looked for.
 const OBJECTS_MAX: usize = 100_000;
 
+/// How long [`HistoryReader::page`] looks for more than it has.
+pub const PAGE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Events of a system, and what is no longer to be had before them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HistoryPage {
+    /// Oldest first, without holes. Fewer than were asked for also where a hole follows, or where looking for more took too
+    /// long: whoever asks for those after the last one finds out.
+    pub events: Vec<Recorded>,
+    /// What was asked for from its beginning to the event before this one is nowhere any more. The first event of the page, or
+    /// the first that may follow where the page is empty.
+    pub truncated_before: Option<u64>,
+}
+
 /// Reads histories. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct History {
+pub struct HistoryReader {
     stores: Stores,
     log: Arc<dyn EventLog>,
     offload: Offload,
     archive: Option<Arc<Archive>>,
 }
 
-impl History {
+impl HistoryReader {
     /// From these stores and this log.
     #[must_use]
     pub fn new(stores: Stores, log: Arc<dyn EventLog>, offload: Offload) -> Self {
@@ -56,11 +73,33 @@ impl History {
         since_seq: u64,
         limit: usize,
     ) -> Result<Vec<Recorded>, EngineError> {
+        let page = Page { since_seq, limit, ..Page::default() };
+        Ok(self.fill(system, page).await?.events)
+    }
+
+    /// As [`HistoryReader::events`], and as much as can be had: passes over what is lost and says so, gives a shorter page where
+    /// the archive takes longer than `time_max` or fails in the middle.
+    ///
+    /// # Errors
+    /// Damage, or a store is down, and there is nothing yet to be given.
+    pub async fn page(
+        &self,
+        system: SystemId,
+        since_seq: u64,
+        limit: usize,
+        time_max: Duration,
+    ) -> Result<HistoryPage, EngineError> {
+        let settles_at = Some(Instant::now() + time_max);
+        let page = self.fill(system, Page { since_seq, limit, settles_at, ..Page::default() }).await?;
+        let truncated_before = page.truncated.then_some(page.since_seq + 1);
+        Ok(HistoryPage { events: page.events, truncated_before })
+    }
+
+    async fn fill(&self, system: SystemId, page: Page) -> Result<Page, EngineError> {
         // 1. The log here. Where it has what was asked for it also has the newest.
-        let page = Page::after(since_seq, limit);
         let (mut page, mut next) = self.logged(system, page).await?;
         if page.is_full() || (!page.events.is_empty() && next.is_none()) {
-            return Ok(page.events);
+            return Ok(page);
         }
         let row = self.stores.table.get(system, &Ledger::start(Operation::Background)).await?;
         let row = row.ok_or(EngineError::NotFound)?;
@@ -71,27 +110,35 @@ impl History {
             // Beyond the row there can only be what a log archived whose host is gone.
             let beyond = reached >= row.version && next.is_none();
             // 2. What is archived, up to where the log here goes on.
-            let epochs;
-            (page, epochs) = self.archived(system, page, until, beyond).await?;
+            let archived;
+            (page, archived) = self.archived(system, page, until, beyond).await?;
             // 3. What a document has: read once, and only if nothing else goes on.
             if page.reached() == reached && !beyond {
                 if document.is_none() {
                     document = Some(self.document(system, &row).await?);
                 }
                 if let Some(Some((epoch, document))) = &document {
-                    page.take_document(document, epochs.last_of(*epoch).min(until));
+                    page.take_document(document, archived.epochs.last_of(*epoch).min(until));
                 }
             }
             if page.reached() == reached {
                 if beyond {
                     break;
                 }
-                return Err(missing(system, reached + 1, next.map_or(row.version, |next| next - 1)));
+                // What was lost with a host. Where it ends is where anything else begins, or behind what the row says was stored.
+                let goes_on = archived.next.into_iter().chain(next).min().unwrap_or(row.version + 1);
+                if page.settles_at.is_none() {
+                    return Err(missing(system, reached + 1, goes_on - 1));
+                }
+                if !page.events.is_empty() {
+                    break;
+                }
+                (page.since_seq, page.truncated) = (goes_on - 1, true);
             }
             // 4. The log again.
             (page, next) = self.logged(system, page).await?;
         }
-        Ok(page.events)
+        Ok(page)
     }
 
     /// Adds what the log here has; with the first event it has beyond a hole.
@@ -111,37 +158,42 @@ impl History {
         Ok((page.checked(system)?, next))
     }
 
-    /// Adds what is archived and gives where epochs begin, there and here. `others`: looks for nothing unless another log has
-    /// archived something beyond.
+    /// Adds what is archived. `others`: looks for nothing unless another log has archived something beyond.
     async fn archived(
         &self,
         system: SystemId,
         page: Page,
         until_seq: u64,
         others: bool,
-    ) -> Result<(Page, Epochs), EngineError> {
+    ) -> Result<(Page, Archived), EngineError> {
         let mut epochs = Epochs::default();
-        let Some(archive) = &self.archive else { return Ok((page, epochs)) };
-        let own = self.log.segments().map(Segments::log_id);
+        let Some(archive) = &self.archive else { return Ok((page, Archived::default())) };
         let reached = page.reached();
-        if others && archive.sources(system, own, false).await?.iter().all(|of| of.last_seq <= reached) {
-            return Ok((page, epochs));
+        if others {
+            let sources = archive.sources(system, Here::all_of(&*self.log), false).await?;
+            if sources.iter().all(|of| of.last_seq <= reached) {
+                return Ok((page, Archived::default()));
+            }
         }
-        let sources = archive.sources(system, None, true).await?;
-        sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
         let log = Arc::clone(&self.log);
         let work = move || {
             let see = &mut |entry: Entry<'_>| {
                 epochs.saw(entry.batch.epoch, entry.batch.first_seq);
                 ControlFlow::Continue(())
             };
-            log.read(system, 0, see).map(|()| epochs)
+            log.read(system, 0, see).map(|()| (epochs, Here::still_in(&*log)))
         };
         let read = self.offload.run(work).await;
         let read = read.map_err(|_| EngineError::Internal { what: "reading the log panicked" })?;
-        let epochs = read.map_err(|error| log_failed(&error))?;
-        let page = archive.fold(system, sources, &epochs, until_seq, page).await?;
-        Ok((page.checked(system)?, epochs))
+        let (mut epochs, here) = read.map_err(|error| log_failed(&error))?;
+        let sources = archive.sources(system, here, true).await?;
+        sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
+        let page = archive.fold(system, sources.clone(), &epochs, until_seq, page).await?;
+        let page = page.checked(system)?;
+        let later = sources.iter().filter(|source| source.first_seq > page.reached());
+        let counts = later.filter(|source| source.first_seq <= epochs.last_of(source.epoch));
+        let next = counts.map(|source| source.first_seq).min();
+        Ok((page, Archived { epochs, next }))
     }
 
     /// The newest document there is, with its epoch.
@@ -169,6 +221,15 @@ impl History {
         let decoded = decoded.map_err(|_| EngineError::Internal { what: "reading a document panicked" })?;
         Ok(Some((epoch, decoded?)))
     }
+}
+
+/// What the archive told beside events.
+#[derive(Debug, Default)]
+struct Archived {
+    /// Where epochs begin, there and in the log here.
+    epochs: Epochs,
+    /// The first event there that does not follow on what the page has.
+    next: Option<u64>,
 }
 
 /// Adds what a log has after what the page has, while it goes on without a hole; gives the first event beyond one.
@@ -201,21 +262,26 @@ fn read_log(log: &dyn EventLog, system: SystemId, page: &mut Page) -> Result<Opt
 }
 
 /// A page of a history, as it fills.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Page {
     since_seq: u64,
     limit: usize,
     events: Vec<Recorded>,
     problem: Option<String>,
+    /// When it will do with what it has, if that is anything; `None`: all or an error.
+    settles_at: Option<Instant>,
+    /// Events before its first one are lost.
+    truncated: bool,
 }
 
 impl Page {
-    fn after(since_seq: u64, limit: usize) -> Self {
-        Self { since_seq, limit, events: Vec::new(), problem: None }
+    fn is_full(&self) -> bool {
+        self.events.len() >= self.limit || self.settles().is_some_and(|at| Instant::now() >= at)
     }
 
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.limit
+    /// When what it has is enough; never while it has nothing.
+    fn settles(&self) -> Option<Instant> {
+        self.settles_at.filter(|_| !self.events.is_empty())
     }
 
     /// Forgets events from a number on.
@@ -262,6 +328,10 @@ impl Fold for Page {
             }
         }
         if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn settles_at(&self) -> Option<Instant> {
+        self.settles()
     }
 }
 

@@ -62,6 +62,31 @@ pub const LOG_TRIMMED: Name = Name {
     name: "mipro_log_segments_trimmed_total",
     help: "Archived segments of the event log removed from this machine's disk.",
 };
+/// Counter.
+pub const ARCHIVE_FAILURES: Name = Name {
+    name: "mipro_log_archive_failures_total",
+    help: "Turns of the log's archiver that failed and were tried again.",
+};
+/// Gauge.
+pub const LOG_PINNED: Name = Name {
+    name: "mipro_log_segments_pinned",
+    help: "Archived segments of the event log that some system's stored state does not cover, so that they are kept.",
+};
+/// Gauge: rises without end where a system can't be saved.
+pub const LOG_PINNED_AGE: Name = Name {
+    name: "mipro_log_pinned_age_seconds",
+    help: "For how long the oldest pinned segment could have been trimmed; 0 when none is pinned.",
+};
+/// Gauge.
+pub const LOG_LAGGARDS: Name = Name {
+    name: "mipro_log_laggards",
+    help: "Systems whose stored state does not cover the oldest pinned segment; at most about a thousand are looked for.",
+};
+/// Counter.
+pub const STATES_MISSING: Name = Name {
+    name: "mipro_states_missing_total",
+    help: "Times a stored state that a row names was found not to be there as it says.",
+};
 /// Gauge: 1 after the log's disk has failed.
 pub const LOG_STOPPED: Name =
     Name { name: "mipro_log_stopped", help: "1 when the event log has stopped, else 0." };
@@ -197,6 +222,11 @@ fn durability(page: &mut Exposition, figures: &Figures) {
     page.gauge(LOG_SEGMENTS, &[], log.segments as f64);
     page.counter(LOG_ARCHIVED, &[], log.archived as f64);
     page.counter(LOG_TRIMMED, &[], log.trimmed as f64);
+    page.counter(ARCHIVE_FAILURES, &[], log.archive_failures as f64);
+    page.gauge(LOG_PINNED, &[], log.pinned as f64);
+    page.gauge(LOG_PINNED_AGE, &[], log.pinned_oldest_ms as f64 / 1e3);
+    page.gauge(LOG_LAGGARDS, &[], log.laggards as f64);
+    page.counter(STATES_MISSING, &[], log.missing as f64);
     page.gauge(LOG_STOPPED, &[], f64::from(u8::from(log.closed)));
 }
 

@@ -2,6 +2,18 @@
 //!
 //! [`Recovery::recover`] reads top to bottom. What it never does: show a state older than the one the row names, skip an
 //! event, or take events that were decided after another host had taken the system over.
+//!
+//! **The life of an epoch.** A system is made under epoch 1. Each load takes the next: one more than the highest that it finds
+//! in the row, in the snapshot and in the events behind it. The number is nowhere yet, and two loads that nothing was written
+//! between get the same one; it comes into the world with the first event appended under it, or the first row. From then on
+//! whoever still writes under a lower one is fenced: the row takes no lower epoch ([`crate::snapshot::pointer`]), a log in
+//! which it falls is refused (`tail`), and of two events of the same number the one of the higher epoch counts
+//! ([`crate::snapshot::archive::reader::Epochs`]). It ends when the state leaves memory. It tells one stay from the next; it is
+//! no lease, and keeps no two hosts apart that work at the same time.
+//!
+//! **What the answers of a loaded system wait for.** Recovery reads whatever is in the log, be it durable yet or not. So the
+//! first gate of a system that comes back (`Shard::loaded`) stands at the newest append of the whole log at that moment: nothing
+//! that was read is shown before it is durable.
 
 mod tail;
 
@@ -9,15 +21,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mipro_telemetry::{Ledger, Phase, Stage};
-use tokio::sync::Semaphore;
 
 use crate::engine::document::{Document, History, corrupt};
 use crate::engine::keeper::admit;
 use crate::engine::{Access, EngineError};
 use crate::log::{EventLog, Level};
 use crate::offload::Offload;
-use crate::snapshot::archive::Archive;
-use crate::snapshot::archive::reader::{Epochs, Source};
+use crate::snapshot::archive::reader::{Epochs, Here, Source};
+use crate::snapshot::archive::{Archive, ArchiveError};
 use crate::snapshot::format::{self, Expected, FormatError};
 use crate::snapshot::{hashed, is_snapshot};
 use crate::store::{StoreError, Stores, SystemRow};
@@ -57,7 +68,6 @@ pub struct Recovery {
     log: Arc<dyn EventLog>,
     offload: Offload,
     archive: Option<Arc<Archive>>,
-    limit: Option<Arc<Semaphore>>,
     keeps_history: bool,
 }
 
@@ -77,6 +87,44 @@ struct Base {
     bytes: u64,
 }
 
+/// Why a system did not come back.
+enum Failed {
+    /// Events are missing between what was read of the stores and what was read of the log. Between the two the archiver may
+    /// have trimmed the log behind a snapshot that another hand has just stored.
+    Gap {
+        object: String,
+        problem: String,
+    },
+    Other(EngineError),
+}
+
+impl From<EngineError> for Failed {
+    fn from(error: EngineError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<ArchiveError> for Failed {
+    fn from(error: ArchiveError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Failed {
+    fn into_error(self) -> EngineError {
+        match self {
+            Self::Gap { object, problem } => corrupt(&object, problem),
+            Self::Other(error) => error,
+        }
+    }
+}
+
 /// Why an object gave nothing.
 enum Unread {
     /// It is not there, or not what was written: the one before it may do.
@@ -89,7 +137,7 @@ impl Recovery {
     /// From these stores and this log.
     #[must_use]
     pub fn new(stores: Stores, log: Arc<dyn EventLog>, offload: Offload) -> Self {
-        Self { stores, log, offload, archive: None, limit: None, keeps_history: false }
+        Self { stores, log, offload, archive: None, keeps_history: false }
     }
 
     /// Also reads archived segments: those of other logs, whose host is gone, and those of this one when the newest snapshot
@@ -97,13 +145,6 @@ impl Recovery {
     #[must_use]
     pub fn with_archive(self, archive: Arc<Archive>) -> Self {
         Self { archive: Some(archive), ..self }
-    }
-
-    /// Takes a permit before it reads a snapshot and a tail, so that a herd of systems that come back together doesn't take all
-    /// memory and threads.
-    #[must_use]
-    pub fn limited(self, permits: Arc<Semaphore>) -> Self {
-        Self { limit: Some(permits), ..self }
     }
 
     /// Keeps a document's history, for engines that store documents.
@@ -125,22 +166,32 @@ impl Recovery {
         ledger: &Ledger,
     ) -> Result<Recovered, EngineError> {
         let ledger = ledger.in_phase(Phase::Load);
+        match self.attempt(system, access, &ledger).await {
+            Err(Failed::Gap { problem, .. }) => {
+                tracing::warn!(
+                    problem,
+                    "events were missing between a stored state and the log: read once more"
+                );
+                self.attempt(system, access, &ledger).await.map_err(Failed::into_error)
+            }
+            other => other.map_err(Failed::into_error),
+        }
+    }
+
+    async fn attempt(&self, system: SystemId, access: Access, ledger: &Ledger) -> Result<Recovered, Failed> {
         // 1. The row. A foreign org's system costs it no more than that.
-        let row = self.stores.table.get(system, &ledger).await?.ok_or(EngineError::NotFound)?;
+        let row = self.stores.table.get(system, ledger).await?.ok_or(EngineError::NotFound)?;
         admit(access, row.org_id)?;
-        let _permit = match &self.limit {
-            Some(limit) => Some(limit.acquire().await.map_err(|_| EngineError::Draining)?),
-            None => None,
-        };
         // 2. The newest snapshot that is whole, and 3. the one before it where that is not; 4. either may be an old document.
-        let (base, bad) = self.base(system, &row, &ledger).await?;
+        let (base, bad) = self.base(system, &row, ledger).await?;
         let (snapshot_seq, snapshot_bytes) = (base.state.version, base.bytes);
         // 5. The tail: what the archive has and the log here has not, then the log.
         let tail = Tail::new(base.state, base.history, base.epoch);
-        let tail = self.archived(system, tail, bad.is_some(), &ledger).await?;
-        let tail = self.logged(system, tail, &ledger).await?;
+        let tail = self.archived(system, tail, bad.is_some(), ledger).await?;
+        let tail = self.logged(system, tail, ledger).await?;
         if let Some((key, problem)) = bad.as_ref().filter(|_| tail.state.version < row.version) {
-            return Err(corrupt(key, format!("{problem}; the one before it and the log don't reach it")));
+            let problem = format!("{problem}; the one before it and the log don't reach it");
+            return Err(Failed::Gap { object: key.clone(), problem });
         }
         // 6. The epoch to write under.
         let epoch = row.epoch.max(tail.epoch) + 1;
@@ -231,10 +282,10 @@ impl Recovery {
         tail: Tail,
         fell_back: bool,
         ledger: &Ledger,
-    ) -> Result<Tail, EngineError> {
+    ) -> Result<Tail, Failed> {
         let Some(archive) = &self.archive else { return Ok(tail) };
-        let own = self.log.segments().map(crate::log::Segments::log_id);
-        let mut sources = archive.sources(system, own.filter(|_| !fell_back), fell_back).await?;
+        let here = if fell_back { None } else { Here::all_of(&*self.log) };
+        let mut sources = archive.sources(system, here, fell_back).await?;
         // What is of a lower epoch than the snapshot was decided by a host that had been overtaken.
         sources.retain(|source| source.last_seq > tail.state.version && source.epoch >= tail.epoch);
         if sources.is_empty() {
@@ -272,7 +323,7 @@ impl Recovery {
     }
 
     /// Folds what the log here has.
-    async fn logged(&self, system: SystemId, tail: Tail, ledger: &Ledger) -> Result<Tail, EngineError> {
+    async fn logged(&self, system: SystemId, tail: Tail, ledger: &Ledger) -> Result<Tail, Failed> {
         // What a log in memory holds is either in the snapshot or of a state that was dropped.
         if self.log.level() == Level::Memory {
             return Ok(tail);
@@ -287,7 +338,8 @@ impl Recovery {
             read.map(|()| tail)
         };
         let read = self.offload.run(work).await.map_err(|_| panicked())?;
-        read.map_err(|error| log_failed(&error))?.checked()
+        let tail = read.map_err(|error| log_failed(&error))?;
+        tail.checked()
     }
 }
 

@@ -36,20 +36,26 @@ struct Service {
     engine: Arc<dyn Engine>,
     log: Arc<SegmentLog>,
     opened: Opened,
+    /// Seconds that the start took for the log, the stores and the engine.
+    parts: [f64; 3],
 }
 
 impl Site {
     async fn start(&self) -> Service {
+        let begun = clock::now();
         let (log, opened) = SegmentLog::open(SegmentOptions::at(&self.log), Arc::new(RealDisk)).unwrap();
+        let log_open = clock::now();
         let Stores { table, blobs } =
             stores(Some(self.stores.join("rows.db")), Objects::in_slots(&self.stores)).await;
+        let stores_open = clock::now();
         let mut options = EngineOptions::new(EngineKind::Actor, Contexts::from_os());
         options.actor.save_events_max = 10_000;
         options.actor.idle_max = Duration::from_secs(1);
         options.actor.archive_every = Duration::from_secs(1);
         let log_for = Arc::clone(&log);
         let engine = build_with_log(&options, Stores { table, blobs }, Recorders::new(), log_for);
-        Service { engine, log, opened }
+        let parts = [log_open - begun, stores_open - log_open, stores_open.elapsed()];
+        Service { engine, log, opened, parts: parts.map(|part| part.as_secs_f64()) }
     }
 }
 
@@ -153,10 +159,12 @@ async fn settle(service: &Service) {
 
 fn starts(runtime: &Runtime, site: &Site, count: u64) {
     let (mut ready, mut first, mut opened) = (Vec::new(), Vec::new(), Opened::default());
+    let mut parts: [Vec<f64>; 3] = Default::default();
     for turn in 0..STARTS as u64 {
         let (seconds, service) = timed(|| runtime.block_on(site.start()));
         ready.push(seconds);
         opened = service.opened.clone();
+        parts.iter_mut().zip(service.parts).for_each(|(all, part)| all.push(part));
         if count > 0 {
             let [start, _] = rollout(count + turn, &messages());
             first.push(timed(|| runtime.block_on(execute(&*service.engine, turn, start))).0);
@@ -169,6 +177,8 @@ fn starts(runtime: &Runtime, site: &Site, count: u64) {
         opened.records,
         opened.bytes as f64 / 1e6
     );
+    let [log, stores, engine] = parts.map(spread_ms);
+    println!("          of it the log: {log}, the stores: {stores}, the engine: {engine}");
     if !first.is_empty() {
         println!("          first rollout of an idle system after it: {}", spread_ms(first));
     }

@@ -29,7 +29,7 @@ impl Events {
             return Ok(Self::InMemory);
         }
         let level = options.durability.unwrap_or(DurabilityLevel::Disk);
-        let dir = options.log.dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
+        let dir = options.log_dir();
         if level == DurabilityLevel::Memory {
             return if holds_segments(&dir) { Err(Error::LogLeft { dir }) } else { Ok(Self::InMemory) };
         }

@@ -150,6 +150,12 @@ const ELSEWHERE: &[&str] =
 const ELSEWHERE_PREFIXES: [&str; 2] = ["MIPRO_POSTGRES_", "MIPRO_S3_"];
 
 impl Options {
+    /// Where the event log is: `log.dir`, or `log` in the data directory.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.log.dir.clone().unwrap_or_else(|| self.data_dir.join("log"))
+    }
+
     /// Reads file, this process's environment and flags.
     ///
     /// # Errors
@@ -203,8 +209,7 @@ impl Options {
                 .map_err(|()| invalid("data_dir", "can't be written as a URL".into()))?;
             self.blobs.url = Secret::new(url.as_str().trim_end_matches('/'));
         }
-        let log_dir = self.log.dir.take().unwrap_or_else(|| self.data_dir.join("log"));
-        let log_dir = std::path::absolute(&log_dir)
+        let log_dir = std::path::absolute(self.log_dir())
             .map_err(|e| invalid("log.dir", format!("is not a usable path: {e}")))?;
         self.log.dir = Some(log_dir);
         if self.engine == EngineKind::Actor && self.durability.is_none() {

@@ -140,7 +140,7 @@ impl ActorEngine {
         let mut buffer = Vec::new();
         let first = batch(&state, FIRST_EPOCH, &events, &mut buffer);
         let loaded =
-            world.storage.found(state, events, FIRST_EPOCH, ledger).await.map_err(super::creation)?;
+            world.storage.store_first(state, events, FIRST_EPOCH, ledger).await.map_err(super::creation)?;
         let lsn = ledger.time(Stage::LogAppend, || world.log.append(&first))?;
         let gate = world.gate(&loaded.state, loaded.epoch, lsn);
         // Spares the first request a load; when the shard has no room for it, the first request loads.
@@ -161,9 +161,12 @@ impl ActorEngine {
     ) -> Result<serde_json::Value, EngineError> {
         let Question::Events { since_seq, limit } = *question else { return Err(STOPPED) };
         gate.clone().wait(ledger).await?;
-        let mut events = self.world.storage.events(system, since_seq, limit).await?;
-        events.retain(|recorded| recorded.seq <= version);
-        Ok(view::events_json(&events, since_seq, limit))
+        let mut page = self.world.storage.events(system, since_seq, limit).await?;
+        page.events.retain(|recorded| recorded.seq <= version);
+        Ok(match page.truncated_before {
+            None => view::events_json(&page.events, since_seq, limit),
+            Some(before) => view::truncated_json(&page.events, since_seq, limit, before),
+        })
     }
 
     /// Lets the shards save, and waits until all that was appended is durable. What the log keeps is not lost when a store
@@ -347,6 +350,11 @@ impl Engine for ActorEngine {
                 segments: health.segments,
                 archived: archive.archived,
                 trimmed: archive.trimmed,
+                archive_failures: archive.failures,
+                pinned: archive.pinned,
+                pinned_oldest_ms: archive.pinned_oldest_ms,
+                laggards: archive.laggards,
+                missing: archive.missing,
                 closed: health.closed,
             },
             ..self.world.counters.read()

@@ -43,7 +43,7 @@ impl BlobEngine {
                 }
             })?;
         if done.events > 0 {
-            self.keeper.save_as_original(&document, ledger).await?;
+            self.keeper.save_as_original(document, ledger).await?;
         }
         Ok(Executed { reply: done.reply, gate: Gate::open() })
     }
@@ -57,7 +57,7 @@ impl Engine for BlobEngine {
     ) -> BoxFuture<'a, Result<Executed, EngineError>> {
         Box::pin(async move {
             let (document, reply) = Document::found(&new, &self.contexts.context());
-            self.keeper.save_through(&document, ledger).await.map_err(super::creation)?;
+            self.keeper.save_through(document, ledger).await.map_err(super::creation)?;
             Ok(Executed { reply, gate: Gate::open() })
         })
     }

@@ -53,6 +53,16 @@ pub struct LogFigures {
     pub archived: u64,
     /// Segments removed from the disk.
     pub trimmed: u64,
+    /// Turns of the archiver that failed and were tried again.
+    pub archive_failures: u64,
+    /// Archived segments that can't be removed, since some system's stored state does not cover them.
+    pub pinned: u64,
+    /// For how long the oldest of them could have been removed, milliseconds.
+    pub pinned_oldest_ms: u64,
+    /// Systems found to keep the oldest of them.
+    pub laggards: u64,
+    /// How often a stored state that a row names was found not to be there as it says.
+    pub missing: u64,
     /// It has stopped.
     pub closed: bool,
 }

@@ -12,7 +12,9 @@ use super::document::{Document, corrupt};
 use super::figures::Counters;
 use super::{Access, EngineError};
 use crate::crash;
+use crate::offload::Offload;
 pub(crate) use crate::snapshot::SaveError;
+use crate::snapshot::pointer;
 use crate::store::blobs::PutRule;
 use crate::store::{StoreError, Stores, SystemRow, WriteRule};
 use crate::system::{OrgId, SystemId};
@@ -33,11 +35,14 @@ pub(crate) struct Keeper {
     pub(crate) stores: Stores,
     pub(crate) recorders: Recorders,
     pub(crate) counters: std::sync::Arc<Counters>,
+    /// Where documents are encoded and decoded: one with a long history takes milliseconds, which no thread that answers
+    /// requests should spend.
+    pub(crate) offload: Offload,
 }
 
 impl Keeper {
-    pub(crate) fn new(stores: Stores, recorders: Recorders) -> Self {
-        Self { stores, recorders, counters: std::sync::Arc::default() }
+    pub(crate) fn new(stores: Stores, recorders: Recorders, offload: Offload) -> Self {
+        Self { stores, recorders, counters: std::sync::Arc::default(), offload }
     }
 
     /// Row, object, document; a foreign org's system costs it no more than the row.
@@ -63,33 +68,53 @@ impl Keeper {
             }
             other => other?,
         };
-        let mut document = ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes))?;
-        document.epoch = row.epoch;
-        Ok(document)
+        let decode = move || ledger.time(Stage::StateDecode, || Document::decode(&key, system, &bytes));
+        let decoded = self.offload.run(decode).await;
+        let document = decoded.map_err(|_| EngineError::Internal { what: "decoding a state panicked" })??;
+        Ok(Document { epoch: row.epoch, ..document })
+    }
+
+    /// A document's bytes, and the document again.
+    async fn encode(
+        &self,
+        document: Document,
+        stage: Stage,
+        ledger: &Ledger,
+    ) -> Result<(Document, Bytes), EngineError> {
+        let clock = ledger.clone();
+        let encode = move || {
+            let bytes = clock.time(stage, || document.encode());
+            (document, bytes)
+        };
+        let encoded = self.offload.run(encode).await;
+        let (document, bytes) =
+            encoded.map_err(|_| EngineError::Internal { what: "encoding a state panicked" })?;
+        Ok((document, bytes?))
     }
 
     /// Overwrites object and row, whatever is there: of two savers that loaded the same version, the later one wins and the
     /// other's events are gone.
     pub(crate) async fn save_as_original(
         &self,
-        document: &Document,
+        document: Document,
         ledger: &Ledger,
     ) -> Result<(), EngineError> {
         let ledger = ledger.in_phase(Phase::Save);
-        let bytes = ledger.time(Stage::StateEncode, || document.encode())?;
-        let (key, length) = (key(document, None), bytes.len());
+        let (document, bytes) = self.encode(document, Stage::StateEncode, &ledger).await?;
+        let (key, length) = (key(&document, None), bytes.len());
         self.stores.blobs.put(&key, bytes, PutRule::Overwrite, Stage::S3Put, &ledger).await?;
-        self.stores.table.upsert(&row(document, key, length), WriteRule::Overwrite, &ledger).await?;
+        self.stores.table.upsert(&row(&document, key, length), WriteRule::Overwrite, &ledger).await?;
         Ok(())
     }
 
     /// Saves before the caller is answered.
-    pub(crate) async fn save_through(&self, document: &Document, ledger: &Ledger) -> Result<(), SaveError> {
+    pub(crate) async fn save_through(&self, document: Document, ledger: &Ledger) -> Result<(), SaveError> {
         let ledger = ledger.in_phase(Phase::Save);
-        let bytes = ledger.time(Stage::StateEncode, || document.encode()).map_err(SaveError::Failed)?;
+        let encoded = self.encode(document, Stage::StateEncode, &ledger).await;
+        let (document, bytes) = encoded.map_err(SaveError::Failed)?;
         let length = bytes.len();
-        let key = self.put_fresh(document, bytes, Stage::S3Put, &ledger).await?;
-        let row = row(document, key, length);
+        let key = self.put_fresh(&document, bytes, Stage::S3Put, &ledger).await?;
+        let row = row(&document, key, length);
         let advanced = self.stores.table.upsert(&row, WriteRule::Advance, &ledger).await;
         if advanced.map_err(failed)? { Ok(()) } else { Err(SaveError::Conflict) }
     }
@@ -118,17 +143,8 @@ impl Keeper {
         let (written, row) = match attempt.written.take().filter(|(written, ..)| *written == version) {
             Some(written) => (written.clone(), row(&document, written.1, written.2)),
             None => {
-                let clock = ledger.clone();
-                // Encoding a long history takes milliseconds, which nobody's request should spend in the queue behind it.
-                let (document, bytes) = tokio::task::spawn_blocking(move || {
-                    let bytes = clock.time(Stage::SnapshotEncode, || document.encode());
-                    (document, bytes)
-                })
-                .await
-                .map_err(|_| {
-                    SaveError::Failed(EngineError::Internal { what: "encoding a state panicked" })
-                })?;
-                let bytes = bytes.map_err(SaveError::Failed)?;
+                let encoded = self.encode(document, Stage::SnapshotEncode, ledger).await;
+                let (document, bytes) = encoded.map_err(SaveError::Failed)?;
                 let length = bytes.len();
                 let key = self.put_fresh(&document, bytes, Stage::SnapshotPut, ledger).await?;
                 ((version, key.clone(), length), row(&document, key, length))
@@ -136,32 +152,12 @@ impl Keeper {
         };
         attempt.written = Some(written);
         crash::point("snapshot.put");
-        let moved = self.move_pointer(&row, ledger).await;
-        if moved.is_ok() {
-            crash::point("pointer.moved");
-            attempt.written = None;
+        if !pointer::advance_behind(&*self.stores.table, &row, ledger).await.map_err(failed)? {
+            return Err(SaveError::Conflict);
         }
-        moved
-    }
-
-    /// Moves the row behind the answers. The statement's own stages run on a ledger of their own and are shown as one,
-    /// `pointer.update`.
-    async fn move_pointer(&self, row: &SystemRow, ledger: &Ledger) -> Result<(), SaveError> {
-        let inner = Ledger::start(Operation::Background);
-        let stage = ledger.enter(Stage::PointerUpdate);
-        let mut ours = self.stores.table.upsert(row, WriteRule::Advance, &inner).await.map_err(failed)?;
-        if !ours {
-            // An earlier try, whose answer was lost, may have moved it.
-            let now = self.stores.table.get(row.system_id, &inner).await.map_err(failed)?;
-            ours = now.is_some_and(|now| now.version == row.version && now.state_ref == row.state_ref);
-        }
-        stage.done();
-        let entries = inner.finish().entries;
-        let round_trips = entries.iter().map(|entry| entry.round_trips).sum();
-        let statements = entries.iter().filter(|e| e.stage == Stage::DbQuery).map(|e| e.count).sum();
-        let bytes = entries.iter().map(|entry| entry.bytes).sum();
-        ledger.count(Stage::PointerUpdate, statements, bytes, round_trips);
-        if ours { Ok(()) } else { Err(SaveError::Conflict) }
+        crash::point("pointer.moved");
+        attempt.written = None;
+        Ok(())
     }
 
     /// Puts an object under a key nobody has used. A save that failed after its put, or whose put is still under way
@@ -238,3 +234,6 @@ fn row(document: &Document, key: String, length: usize) -> SystemRow {
         updated_at: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

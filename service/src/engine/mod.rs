@@ -178,7 +178,7 @@ pub fn build_with_log(
     recorders: Recorders,
     log: Arc<dyn EventLog>,
 ) -> Arc<dyn Engine> {
-    let keeper = Keeper::new(stores, recorders);
+    let keeper = Keeper::new(stores, recorders, options.offload);
     match options.kind {
         EngineKind::Blob => Arc::new(blob::BlobEngine::new(options, keeper)),
         EngineKind::Cache => Arc::new(cache::CacheEngine::new(options, keeper)),

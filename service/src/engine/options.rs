@@ -38,7 +38,7 @@ pub struct EngineOptions {
     pub contexts: Contexts,
     /// How long [`super::Engine::shutdown`] may save. Default: 10 s.
     pub shutdown_deadline: Duration,
-    /// Where the engine `actor` packs states and reads files. Default: tokio's blocking pool.
+    /// Where states are packed and unpacked, and files are read. Default: tokio's blocking pool.
     pub offload: Offload,
 }
 
@@ -109,7 +109,8 @@ pub struct ActorOptions {
     /// Default: 1,024.
     pub systems_max: usize,
     /// Save a system after this many unsaved events; a job may ask for fewer. Lower loses less in a crash (level `memory`) or
-    /// replays less after it, and writes more. Default: 500.
+    /// replays less after it, and writes more. Default: 500, as `cache.save_events_max`; with a log that keeps its events the
+    /// service sets what `snapshot.events_max` says, 10,000 by default.
     pub save_events_max: u64,
     /// With a log that keeps its events: save a system when those since its last save come to this many times the size of
     /// that save, and to 256 KiB at least. Default: 2.

@@ -364,7 +364,7 @@ impl Shard {
         match result {
             Ok(loaded) => {
                 self.make_room(1);
-                // Whatever was read had been appended before.
+                // Whatever was read had been appended before, durable or not: its answers wait for all of it.
                 let lsn = if self.world.logged { self.world.log.health().appended } else { Lsn(0) };
                 self.world.counters.unsaved_events.fetch_add(loaded.unsaved_events, Ordering::Relaxed);
                 self.slots.put(system, Slot::Active(Box::new(Active::new(*loaded, lsn))));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::document::{self, Document};
 use super::keeper::{self, Keeper, SaveError};
 use super::{Access, EngineError, EngineOptions, Format};
-use crate::history::History;
+use crate::history::{HistoryPage, HistoryReader, PAGE_TIME_MAX};
 use crate::log::{EventLog, segment};
 use crate::recovery::{Recovered, Recovery};
 use crate::snapshot::archive::{Archive, ArchiveFigures, ArchiveOptions, Archiver, ArchiverHandle};
@@ -73,7 +73,7 @@ pub(super) enum Storage {
 pub(super) struct Logged {
     form: Form,
     recovery: Recovery,
-    history: History,
+    history: HistoryReader,
     archiver: Option<ArchiverHandle>,
 }
 
@@ -96,11 +96,9 @@ impl Storage {
         let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, offload));
         let recovery =
             Recovery::new(stores.clone(), Arc::clone(log), offload).with_archive(Arc::clone(&archive));
-        let history = History::new(stores.clone(), Arc::clone(log), offload).with_archive(archive);
+        let history = HistoryReader::new(stores.clone(), Arc::clone(log), offload).with_archive(archive);
         let mut archiving = ArchiveOptions::new(segment::visit_bytes);
         (archiving.offload, archiving.look_every) = (offload, options.actor.archive_every);
-        // The log seals by itself, by size and by age.
-        archiving.seal_every = std::time::Duration::ZERO;
         let archiver = Archiver::spawn(Arc::clone(log), stores.clone(), archiving, laggards);
         let (form, recovery) = match options.actor.format {
             Format::Document => (Form::Documents(keeper), recovery.keeping_history()),
@@ -151,7 +149,7 @@ impl Storage {
     }
 
     /// Stores a new system, before its maker is answered. `events` are its first.
-    pub(super) async fn found(
+    pub(super) async fn store_first(
         &self,
         state: State,
         events: Vec<Recorded>,
@@ -161,11 +159,11 @@ impl Storage {
         match self.form() {
             FormOf::Documents(keeper) => {
                 let document = Document { state, history: events.into(), epoch };
-                keeper.save_through(&document, ledger).await?;
+                keeper.save_through(document.clone(), ledger).await?;
                 Ok(Loaded::clean(document))
             }
             FormOf::Snapshots(writer) => {
-                let (written, attempt) = writer.found(state.clone(), epoch, ledger).await?;
+                let (written, attempt) = writer.write_first(state.clone(), epoch, ledger).await?;
                 let memo = Memo { snapshot: attempt, ..Memo::default() };
                 let saved_bytes = written.bytes;
                 Ok(Loaded {
@@ -181,16 +179,16 @@ impl Storage {
         }
     }
 
-    /// Events of a system after `since_seq`, at most `limit`, where the history is not in memory.
+    /// Events of a system after `since_seq`, at most `limit`, where the history is not in memory; as far as they are there.
     pub(super) async fn events(
         &self,
         system: SystemId,
         since_seq: u64,
         limit: usize,
-    ) -> Result<Vec<Recorded>, EngineError> {
+    ) -> Result<HistoryPage, EngineError> {
         match self {
             Self::Documents(_) => Err(EngineError::Internal { what: "a document has lost its history" }),
-            Self::Logged(logged) => logged.history.events(system, since_seq, limit).await,
+            Self::Logged(logged) => logged.history.page(system, since_seq, limit, PAGE_TIME_MAX).await,
         }
     }
 

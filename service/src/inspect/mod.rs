@@ -39,7 +39,7 @@ pub use verify::{ArchiveReport, LogReport, SystemReport};
 
 use crate::config::Options;
 use crate::engine::EngineError;
-use crate::history::History;
+use crate::history::HistoryReader;
 use crate::log::segment::visit_bytes;
 use crate::offload::Offload;
 use crate::recovery::Recovery;
@@ -138,7 +138,7 @@ pub struct Inspector {
     log: LogDir,
     read_log: Arc<ReadLog>,
     archive: Arc<Archive>,
-    history: History,
+    history: HistoryReader,
     recovery: Recovery,
 }
 
@@ -159,8 +159,7 @@ impl Inspector {
     pub async fn make(options: &Options) -> Result<Self, InspectError> {
         in_memory(options)?;
         let stores = crate::app::open_stores(options).await?;
-        let dir = options.log.dir.clone().unwrap_or_else(|| options.data_dir.join("log"));
-        Ok(Self::with(stores, LogDir::at(dir)))
+        Ok(Self::with(stores, LogDir::at(options.log_dir())))
     }
 
     /// Over these stores and this log.
@@ -168,7 +167,7 @@ impl Inspector {
     pub fn with(stores: Stores, log: LogDir) -> Self {
         let read_log = Arc::new(ReadLog::over(log.clone()));
         let archive = Arc::new(Archive::new(stores.blobs.clone(), visit_bytes, Offload::Pool));
-        let history = History::new(stores.clone(), Arc::clone(&read_log) as _, Offload::Pool);
+        let history = HistoryReader::new(stores.clone(), Arc::clone(&read_log) as _, Offload::Pool);
         let recovery = Recovery::new(stores.clone(), Arc::clone(&read_log) as _, Offload::Pool);
         Self {
             history: history.with_archive(Arc::clone(&archive)),

@@ -16,13 +16,13 @@ pub const KEPT_BYTES_MAX: usize = 64 << 20;
 /// A log that keeps a little.
 #[derive(Debug)]
 pub struct MemoryLog {
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptBatch>,
     watermark: watch::Sender<Lsn>,
     kept_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptBatch {
     newest: Lsn,
     batches: VecDeque<Owned>,
     bytes: usize,
@@ -58,7 +58,7 @@ impl MemoryLog {
         Self { kept: Mutex::default(), watermark: watch::Sender::new(Lsn(0)), kept_bytes_max }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, KeptBatch> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use mipro_telemetry::clock;
 
+use super::Failed;
 use crate::codec;
-use crate::engine::EngineError;
 use crate::engine::document::{History, corrupt};
 use crate::log::Entry;
 use crate::snapshot::archive::reader::Fold;
@@ -17,6 +17,14 @@ use crate::system::{NoProbe, State, apply};
 const SAY_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVENTS: u64 = 1_000_000;
 
+/// Why a tail can't be folded.
+#[derive(Debug)]
+enum Problem {
+    /// Events are missing that were there when what is read here was decided on, perhaps: trimmed in the meantime.
+    Gap(String),
+    Other(String),
+}
+
 /// A state and what was folded into it.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -26,7 +34,7 @@ pub(super) struct Tail {
     pub(super) epoch: u64,
     pub(super) events: u64,
     pub(super) bytes: u64,
-    problem: Option<String>,
+    problem: Option<Problem>,
     said: Instant,
     said_events: u64,
 }
@@ -38,9 +46,11 @@ impl Tail {
     }
 
     /// The tail, unless something was wrong with it.
-    pub(super) fn checked(self) -> Result<Self, EngineError> {
+    pub(super) fn checked(self) -> Result<Self, Failed> {
+        let object = || self.state.system_id.to_string();
         match self.problem {
-            Some(problem) => Err(corrupt(&self.state.system_id.to_string(), problem)),
+            Some(Problem::Gap(problem)) => Err(Failed::Gap { object: object(), problem }),
+            Some(Problem::Other(problem)) => Err(Failed::Other(corrupt(&object(), problem))),
             None => Ok(self),
         }
     }
@@ -67,13 +77,15 @@ impl Tail {
         }
         if first > self.state.version + 1 {
             let from = self.state.version + 1;
-            return self.refuse(format!("events {from} to {} are missing in the log", first - 1));
+            let problem = format!("events {from} to {} are missing in the log", first - 1);
+            self.problem = Some(Problem::Gap(problem));
+            return ControlFlow::Break(());
         }
         self.take(entry, u64::MAX)
     }
 
     fn refuse(&mut self, problem: String) -> ControlFlow<()> {
-        self.problem = Some(problem);
+        self.problem = Some(Problem::Other(problem));
         ControlFlow::Break(())
     }
 

@@ -1,6 +1,6 @@
 //! The pointer: the row of the `systems` table that says which object is a system's newest state.
 
-use mipro_telemetry::Ledger;
+use mipro_telemetry::{Ledger, Operation, Stage};
 
 use crate::store::{StoreError, SystemRow, SystemTable, WriteRule};
 
@@ -23,6 +23,28 @@ pub async fn advance(table: &dyn SystemTable, row: &SystemRow, ledger: &Ledger) 
             Ok(false) | Err(_) => Err(error),
         },
     }
+}
+
+/// [`advance`] behind the answers: the statements' own stages run on a ledger of their own and are shown in `ledger` as one,
+/// `pointer.update`.
+///
+/// # Errors
+/// As [`advance`].
+pub(crate) async fn advance_behind(
+    table: &dyn SystemTable,
+    row: &SystemRow,
+    ledger: &Ledger,
+) -> Result<bool, StoreError> {
+    let inner = Ledger::start(Operation::Background);
+    let stage = ledger.enter(Stage::PointerUpdate);
+    let moved = advance(table, row, &inner).await?;
+    stage.done();
+    let entries = inner.finish().entries;
+    let round_trips = entries.iter().map(|entry| entry.round_trips).sum();
+    let statements = entries.iter().filter(|e| e.stage == Stage::DbQuery).map(|e| e.count).sum();
+    let bytes = entries.iter().map(|entry| entry.bytes).sum();
+    ledger.count(Stage::PointerUpdate, statements, bytes, round_trips);
+    Ok(moved)
 }
 
 /// Whether the stored row names what `row` names.

@@ -99,7 +99,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`SaveError::Conflict`]: there is a system of that id.
-    pub async fn found(
+    pub async fn write_first(
         &self,
         state: State,
         epoch: u64,
@@ -140,7 +140,7 @@ impl SnapshotWriter {
         attempt.put = Some(put);
         crash::point("snapshot.put");
         // 2. The pointer.
-        if !self.move_pointer(&row, ledger).await? {
+        if !pointer::advance_behind(&*self.stores.table, &row, ledger).await.map_err(failed)? {
             return Err(SaveError::Conflict);
         }
         crash::point("pointer.moved");
@@ -208,21 +208,6 @@ impl SnapshotWriter {
             Err(StoreError::NotFound) => Ok(false),
             Err(error) => Err(failed(error)),
         }
-    }
-
-    /// Moves the row behind the answers. The statements' own stages run on a ledger of their own and are shown as one,
-    /// `pointer.update`.
-    async fn move_pointer(&self, row: &SystemRow, ledger: &Ledger) -> Result<bool, SaveError> {
-        let inner = Ledger::start(Operation::Background);
-        let stage = ledger.enter(Stage::PointerUpdate);
-        let moved = pointer::advance(&*self.stores.table, row, &inner).await.map_err(failed)?;
-        stage.done();
-        let entries = inner.finish().entries;
-        let round_trips = entries.iter().map(|entry| entry.round_trips).sum();
-        let statements = entries.iter().filter(|e| e.stage == Stage::DbQuery).map(|e| e.count).sum();
-        let bytes = entries.iter().map(|entry| entry.bytes).sum();
-        ledger.count(Stage::PointerUpdate, statements, bytes, round_trips);
-        Ok(moved)
     }
 
     /// What can't be deleted now is an orphan, and costs its room.

@@ -240,6 +240,46 @@ impl Blobs {
         Ok(keys)
     }
 
+    /// Visits the keys of a folder and the folders below it that come after `after` in the order of keys; in no order. A
+    /// store that sorts its keys reads on from there. Each of its answers may take as long as one get; how many there are is
+    /// for the visitor to bound.
+    ///
+    /// # Errors
+    /// The store is down or slow; what was visited is not all there is.
+    pub async fn visit_after(
+        &self,
+        folder: &str,
+        after: Option<&str>,
+        visit: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), StoreError> {
+        let status = AtomicU16::new(0);
+        let path = self.path(folder);
+        let above = self.prefix.parts().count();
+        let mut found = match after {
+            Some(after) => self.store.list_with_offset(Some(&path), &self.path(after)),
+            None => self.store.list(Some(&path)),
+        };
+        while let Some(object) = self.bounded(found.try_next(), &status).await? {
+            let key: Path = object.location.parts().skip(above).collect();
+            visit(key.as_ref());
+        }
+        Ok(())
+    }
+
+    /// The names of the folders in a folder, sorted.
+    ///
+    /// # Errors
+    /// The store is down or slow.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let status = AtomicU16::new(0);
+        let path = self.path(folder);
+        let listed = self.bounded(self.store.list_with_delimiter(Some(&path)), &status).await?;
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|folder| Some(folder.filename()?.to_owned())).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Whether the store answers: asks for an object that need not be there.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use uuid::Uuid;
 pub use blobs::{BlobOptions, Blobs, S3Credentials};
 
 /// What can go wrong with a store. No message carries a URL, a password, a key or a system id.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It can't be reached or refuses to work; trying again later may help.
     #[error("{what} is unavailable: {reason}")]

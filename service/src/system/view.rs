@@ -65,6 +65,15 @@ pub fn events_json(history: &[Recorded], since_seq: u64, limit: usize) -> Value 
     json!({ "items": shown.iter().map(event_json).collect::<Vec<_>>(), "next_seq": next_seq })
 }
 
+/// A page of events before which others are lost: what was asked for begins with `truncated_before`, or nothing does and
+/// nothing before it ever will.
+#[must_use]
+pub fn truncated_json(history: &[Recorded], since_seq: u64, limit: usize, truncated_before: u64) -> Value {
+    let mut page = events_json(history, since_seq.max(truncated_before.saturating_sub(1)), limit);
+    page["truncated_before"] = truncated_before.into();
+    page
+}
+
 /// One event as the events route shows it: `seq`, `type`, `at`, and the event's own fields beside them.
 #[must_use]
 pub fn event_json(recorded: &Recorded) -> Value {

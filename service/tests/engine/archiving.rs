@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mipro_service::engine::{Access, EngineError};
-use mipro_service::history::History;
+use mipro_service::history::HistoryReader;
 use mipro_service::log::disk::RealDisk;
 use mipro_service::log::segment::{self, SegmentLog, SegmentOptions};
 use mipro_service::log::{Batch, EventLog as _, Level, Lsn, Segments as _};
 use mipro_service::offload::Offload;
 use mipro_service::recovery::Recovery;
 use mipro_service::snapshot::archive::index::{self, Index};
-use mipro_service::snapshot::archive::reader::Epochs;
+use mipro_service::snapshot::archive::reader::{Epochs, Here};
 use mipro_service::snapshot::archive::{Archive, ArchiveError, ArchiveOptions, Archiver};
 use mipro_service::store::blobs::PutRule;
 use mipro_telemetry::Stage;
@@ -22,6 +22,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::said::said_by;
 use crate::segmented::{Live, SegmentedLog, World, ledger, visit_bytes};
 use crate::support::reaches;
 
@@ -171,7 +172,7 @@ async fn a_damaged_archive_is_named_and_gives_nothing() {
     world.log.seal();
     world.archiver().0.turn().await.unwrap();
     assert_eq!(world.history().events(live.id(), 0, 100).await.unwrap(), live.history);
-    for key in archived(&world).await {
+    for key in archived(&world).await.into_iter().filter(|key| key.ends_with(".zst")) {
         let whole = world.rig.stores().blobs.get(&key, &ledger()).await.unwrap();
         for at in [0, 20, 40, 100, whole.len() - 1] {
             let mut bytes = whole.to_vec();
@@ -194,13 +195,151 @@ async fn a_damaged_archive_is_named_and_gives_nothing() {
     assert!(gone.to_string().contains("not there"), "{gone}");
 }
 
+/// A host that is gone has left an index that can't be used: its system comes back all the same, and the others never notice.
 #[tokio::test]
-async fn in_the_background_it_seals_archives_backs_off_and_stops() {
+async fn an_index_that_is_damaged_or_missing_is_made_anew_from_its_segment() {
+    let mut world = World::new().await;
+    let (mut live, neighbour) = (world.found().await, world.found().await);
+    live.work(&world.log, 2);
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    let keys = archived(&world).await;
+    let (index, segment) = (&keys[0], &keys[1]);
+    let blobs = world.rig.stores().blobs;
+    let [whole, packed] =
+        [blobs.get(index, &ledger()).await.unwrap(), blobs.get(segment, &ledger()).await.unwrap()];
+    world.log = SegmentedLog::new();
+
+    put(&world, index, "damage").await;
+    assert_eq!(world.recover(live.id()).await.unwrap().state, live.state, "damaged");
+    blobs.delete(index).await.unwrap();
+    assert_eq!(world.recover(live.id()).await.unwrap().state, live.state, "missing");
+    assert!(world.recover(neighbour.id()).await.is_ok());
+
+    // The listing names it, and it is gone.
+    put(&world, index, whole.clone()).await;
+    let archive = world.archive();
+    archive.sources(Uuid::nil(), None, false).await.unwrap();
+    let known = archive.sources(live.id(), None, false).await.unwrap();
+    let small = Archive::keeping(0, blobs.clone(), visit_bytes, Offload::Inline);
+    small.sources(Uuid::nil(), None, false).await.unwrap();
+    blobs.delete(index).await.unwrap();
+    assert_eq!(small.sources(live.id(), None, false).await.unwrap(), known, "made anew");
+    blobs.delete(segment).await.unwrap();
+    assert_eq!(small.sources(live.id(), None, false).await.unwrap(), [], "both were removed by hand");
+
+    // An index that is there and lies, and a segment that can't set it right: nothing is passed over in silence.
+    put(&world, index, "damage").await;
+    put(&world, segment, packed.slice(1..)).await;
+    let both = world.archive().sources(live.id(), None, false).await;
+    assert!(matches!(both, Err(ArchiveError::Damaged { .. })), "{both:?}");
+    blobs.delete(index).await.unwrap();
+    let never = world.archive().sources(live.id(), None, false).await.unwrap();
+    assert_eq!(never, [], "a segment without index that can't be read never counted as archived");
+}
+
+/// A load asks for the segments of other logs only, and goes on from what it has listed.
+#[tokio::test]
+async fn a_load_lists_other_logs_once_a_minute_and_its_own_never() {
+    let mut world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    let own = Here::all_of(&*world.log);
+    let archive = world.archive();
+    let lists = || world.objects().lists.load(Ordering::SeqCst);
+    let before = lists();
+    for _ in 0..3 {
+        assert_eq!(archive.sources(live.id(), own, false).await.unwrap(), []);
+    }
+    assert_eq!(lists() - before, 1, "which logs there are; none of their segments");
+    let all = archive.sources(live.id(), None, false).await.unwrap();
+    assert_eq!((all.len(), lists() - before), (1, 2));
+
+    // Another host goes on; what is archived later is found by carrying on.
+    let old = std::mem::replace(&mut world.log, SegmentedLog::new());
+    live.work(&old, 1);
+    old.seal();
+    let (laggards, _named) = mpsc::channel(8);
+    Archiver::new(old.clone(), world.rig.stores(), world.options(), laggards).unwrap().turn().await.unwrap();
+    assert_eq!(archive.sources(live.id(), None, false).await.unwrap().len(), 1, "a minute is young enough");
+    assert_eq!(archive.sources(live.id(), None, true).await.unwrap().len(), 2);
+    world.objects().set_down(true);
+    assert!(matches!(archive.sources(live.id(), None, true).await, Err(ArchiveError::Store(_))));
+    assert_eq!(archive.sources(live.id(), None, false).await.unwrap().len(), 2, "the old listing does");
+}
+
+/// Many small segments are fetched some at a time, and what was fetched is given when the rest takes too long.
+#[tokio::test(start_paused = true)]
+async fn a_page_over_many_small_segments_is_fetched_side_by_side_and_cut_short_in_time() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    for _ in 0..40 {
+        live.work(&world.log, 1);
+        world.log.seal();
+    }
+    live.snapshot(&world.writer).await.unwrap();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(world.log.rows().len(), 0);
+    let id = live.id();
+    world.history().events(id, 0, 1).await.unwrap();
+    world.objects().slow_get(Duration::from_millis(100));
+    let history = world.history();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(history.events(id, 0, 1_000).await.unwrap(), live.history);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "one after the other they take 8 s: {:?}",
+        begun.elapsed()
+    );
+
+    let page = history.page(id, 0, 1_000, Duration::from_millis(250)).await.unwrap();
+    let short = page.events.len();
+    assert!(short > 0 && short < live.history.len(), "{short} of {}", live.history.len());
+    let mut pages = page.events;
+    while pages.len() < live.history.len() {
+        let since = pages.len() as u64;
+        pages.extend(history.page(id, since, 1_000, Duration::from_millis(250)).await.unwrap().events);
+    }
+    assert_eq!(pages, live.history);
+}
+
+/// Who holds the log back is told once, without his id, and by figures.
+#[tokio::test(start_paused = true)]
+async fn a_system_that_can_not_be_saved_is_told_of_and_counted() {
+    let world = World::new().await;
+    let mut stuck = world.found().await;
+    stuck.work(&world.log, 1);
+    world.log.seal();
+    let (mut archiver, _named) = world.archiver();
+    let said = said_by(async {
+        for _ in 0..3 {
+            archiver.turn().await.unwrap();
+            tokio::time::advance(Duration::from_secs(200)).await;
+        }
+        archiver.turn().await.unwrap();
+        let figures = archiver.figures();
+        assert_eq!((figures.pinned, figures.pinned_oldest, figures.laggards), (1, 1, 1));
+        assert_eq!(figures.pinned_oldest_ms, 600_000);
+    })
+    .await;
+    let told: Vec<_> = said.lines().filter(|line| line.contains("keep the log from being trimmed")).collect();
+    assert_eq!(told.len(), 1, "once: {said}");
+    assert!(told[0].contains(&mipro_service::snapshot::hashed(&stuck.id().to_string())), "{said}");
+    assert!(!said.contains(&stuck.id().to_string()), "ids are secrets");
+    stuck.snapshot(&world.writer).await.unwrap();
+    archiver.turn().await.unwrap();
+    assert_eq!((archiver.figures().pinned, archiver.figures().pinned_oldest_ms), (0, 0));
+}
+
+#[tokio::test]
+async fn in_the_background_it_archives_backs_off_trims_and_stops() {
     let world = World::new().await;
     let mut live = world.found().await;
     live.work(&world.log, 1);
     let mut options = ArchiveOptions { look_every: Duration::from_millis(5), ..world.options() };
-    options.seal_every = Duration::from_millis(1);
+    world.log.seal();
     options.backoff_first = Duration::from_millis(1);
     options.backoff_max = Duration::from_millis(4);
     let (laggards, mut named) = mpsc::channel(1);
@@ -246,7 +385,7 @@ async fn the_log_of_files_is_archived_trimmed_and_read_back() {
     let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, Offload::Pool));
     let recovery =
         Recovery::new(stores.clone(), log.clone(), Offload::Pool).with_archive(Arc::clone(&archive));
-    let history = History::new(stores.clone(), log.clone(), Offload::Pool).with_archive(archive);
+    let history = HistoryReader::new(stores.clone(), log.clone(), Offload::Pool).with_archive(archive);
     let back = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
     assert_eq!(back.state, live.state);
 
@@ -281,10 +420,11 @@ fn an_epoch_ends_where_a_higher_one_begins() {
     assert_eq!(ends, [59, 59, 59, 59, u64::MAX, u64::MAX]);
 }
 
-/// What an index of version 1 looks like, for ever.
+/// What the indexes of all versions look like, for ever.
 #[test]
-fn the_golden_index_is_read_and_written() {
-    let golden = Bytes::from_static(include_bytes!("../golden/archive-index-v1.idx"));
+fn the_golden_indexes_are_read_and_the_newest_is_written() {
+    let version_1 = Bytes::from_static(include_bytes!("../golden/archive-index-v1.idx"));
+    let golden = Bytes::from_static(include_bytes!("../golden/archive-index-v2.idx"));
     let about = index::About {
         log_id: Uuid::from_u128(7),
         segment: 42,
@@ -308,11 +448,16 @@ fn the_golden_index_is_read_and_written() {
         index.runs(Uuid::from_u128(3)).map(|run| (run.epoch, run.first_seq, run.last_seq)).collect();
     assert_eq!(found, [(1, 30, 33), (2, 60, 63)]);
     assert_eq!(index.runs(Uuid::from_u128(6)).count() + index.runs(Uuid::nil()).count(), 0);
-    for at in 0..golden.len() {
-        let mut bytes = golden.to_vec();
-        bytes[at] ^= 4;
-        assert!(Index::decode(&bytes.into()).is_err(), "byte {at}");
-        assert!(Index::decode(&golden.slice(..at)).is_err(), "{at} bytes");
+    let old = Index::decode(&version_1).unwrap();
+    assert_eq!(old.about, about);
+    assert!(old.runs(Uuid::from_u128(3)).eq(index.runs(Uuid::from_u128(3))));
+    for whole in [golden, version_1] {
+        for at in 0..whole.len() {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= 4;
+            assert!(Index::decode(&bytes.into()).is_err(), "byte {at}");
+            assert!(Index::decode(&whole.slice(..at)).is_err(), "{at} bytes");
+        }
     }
 }
 

@@ -309,6 +309,29 @@ async fn a_stored_state_is_never_ahead_of_the_log() {
     reaches(&rig.objects.puts, puts + 1).await;
 }
 
+/// At `os` an answer leaves with the write. A stored state waits for the disk: the machine may take what was only written.
+#[tokio::test]
+async fn at_os_a_stored_state_waits_for_the_disk() {
+    let (rig, log) = (Rig::sqlite().await, HandLog::at(Level::Os).open_wide());
+    let mut options = lazy();
+    options.actor.save_events_max = 1;
+    let engine = over(&rig, &log, &options);
+    let new = new_system();
+    create(&*engine, &new).await;
+    let (_, puts) = rig.objects.counts();
+    run(&*engine, new.system_id, report("r", 1.0)).await.unwrap();
+    let hurried = async {
+        while log.hurried.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    hurried.await;
+    assert!(poll_times(std::future::pending::<()>(), 100).await.is_none());
+    assert_eq!(rig.objects.counts().1, puts, "acknowledged, and not yet stored");
+    log.stronger.send_replace(mipro_service::log::Lsn(u64::MAX));
+    reaches(&rig.objects.puts, puts + 1).await;
+}
+
 #[tokio::test]
 async fn a_panic_after_the_append_is_replayed_under_a_new_epoch() {
     let (rig, log) = (Rig::sqlite().await, HandLog::at(Level::Disk));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mipro_service::engine::EngineError;
-use mipro_service::history::History;
+use mipro_service::history::{HistoryReader, PAGE_TIME_MAX};
 use mipro_service::log::{Batch, EventLog as _, MemoryLog, Segments as _};
 use mipro_service::offload::Offload;
 use mipro_service::system::Recorded;
@@ -83,6 +83,46 @@ async fn what_is_missing_is_named_and_never_passed_over() {
     assert_eq!(after, live.history[usize::try_from(saved).unwrap()..], "what is there is given");
 }
 
+/// The route answers what is left, and says what is not.
+#[tokio::test]
+async fn what_a_lost_host_left_is_given_with_a_mark_where_it_begins() {
+    let mut world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    let archived = live.state.version;
+    live.work(&world.log, 2);
+    live.snapshot(&world.writer).await.unwrap();
+    let saved = live.state.version;
+    // The host is gone with what it had not archived; the next one has a snapshot that covers it.
+    world.log = SegmentedLog::new();
+    let left = async |world: &World, since, limit| {
+        let page = world.history().page(live.state.system_id, since, limit, PAGE_TIME_MAX).await.unwrap();
+        let seqs: Vec<u64> = page.events.iter().map(|event| event.seq).collect();
+        (seqs, page.truncated_before)
+    };
+    assert_eq!(left(&world, 0, 100).await, ((1..=archived).collect(), None), "up to the hole");
+    assert_eq!(left(&world, archived, 100).await, (vec![], Some(saved + 1)), "nothing follows yet");
+    assert_eq!(left(&world, saved, 100).await, (vec![], None));
+
+    let mut next = world.found().await;
+    next.resume_keeping(&world.recover(live.id()).await.unwrap());
+    next.work(&world.log, 1);
+    let newest = next.state.version;
+    let behind: Vec<u64> = (saved + 1..=newest).collect();
+    for since in archived..saved {
+        assert_eq!(left(&world, since, 100).await, (behind.clone(), Some(saved + 1)), "{since}");
+    }
+    assert_eq!(left(&world, archived, 2).await, (vec![saved + 1, saved + 2], Some(saved + 1)));
+    assert_eq!(left(&world, saved, 100).await, (behind.clone(), None), "from there on nothing is missing");
+    // And once that is archived, too.
+    next.snapshot(&world.writer).await.unwrap();
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(left(&world, archived, 100).await, (behind, Some(saved + 1)));
+}
+
 #[tokio::test]
 async fn what_was_decided_after_a_takeover_is_no_history() {
     let mut world = World::new().await;
@@ -125,7 +165,7 @@ async fn a_log_in_memory_gives_what_it_has_and_forgets_what_was_dropped() {
         }
     };
     append(world.log.rows());
-    let history = History::new(world.rig.stores(), memory.clone(), Offload::Pool);
+    let history = HistoryReader::new(world.rig.stores(), memory.clone(), Offload::Pool);
     assert_eq!(history.events(live.id(), 0, 100).await.unwrap(), live.history);
     // The state was dropped at event 6 and went on otherwise.
     let mut again: Vec<_> = world.log.rows().split_off(1);

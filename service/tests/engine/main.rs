@@ -9,6 +9,7 @@ mod hand_log;
 mod histories;
 mod overlaps;
 mod recovering;
+mod said;
 mod segmented;
 mod snapshots;
 mod stores;

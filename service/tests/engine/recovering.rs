@@ -1,15 +1,18 @@
 //! How systems come back: the newest snapshot, the one before it, the tail; and what is refused.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mipro_service::engine::{Access, EngineError};
-use mipro_service::log::{EventLog, MemoryLog, Segments as _};
+use mipro_service::log::{
+    AppendError, Batch, Entry, EventLog, Health, Level, Lsn, MemoryLog, ReadError, Segments,
+};
 use mipro_service::offload::Offload;
 use mipro_service::recovery::Recovery;
 use mipro_service::store::blobs::PutRule;
 use mipro_telemetry::Stage;
-use tokio::sync::Semaphore;
 
 use crate::segmented::{Live, SegmentedLog, World, ledger};
 use crate::support::{self, ORG, STRANGER, finish, start};
@@ -237,7 +240,7 @@ async fn a_log_in_memory_is_no_tail() {
     let memory = MemoryLog::default();
     for row in world.log.rows() {
         let (system, first_seq, payload) = (row.system, row.first_seq, &row.payload);
-        let batch = mipro_service::log::Batch { system, epoch: 1, first_seq, count: row.count, payload };
+        let batch = Batch { system, epoch: 1, first_seq, count: row.count, payload };
         memory.append(&batch).unwrap();
     }
     let recovery = Recovery::new(world.rig.stores(), Arc::new(memory), Offload::Pool);
@@ -246,17 +249,27 @@ async fn a_log_in_memory_is_no_tail() {
 }
 
 #[tokio::test]
-async fn a_recovery_takes_the_callers_permit_before_it_reads_an_object() {
+async fn after_falling_back_nothing_is_due_and_what_it_fell_back_to_is_kept() {
     let world = World::new().await;
-    let live = with_two(&world).await;
-    let permits = Arc::new(Semaphore::new(1));
-    let recovery = world.recovery().limited(Arc::clone(&permits));
-    recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
-    assert_eq!(permits.available_permits(), 1, "and gives it back");
-    let gets = world.objects().counts().0;
-    permits.close();
-    let closed = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap_err();
-    assert_eq!((closed, world.objects().counts().0), (EngineError::Draining, gets));
+    let mut live = world.found().await;
+    live.work(&world.log, 3);
+    live.snapshot(&world.writer).await.unwrap();
+    let (newest, previous) = named(&world, &live).await;
+    overwrite(&world, &newest, "damage").await;
+    let back = world.recover(live.id()).await.unwrap();
+    assert!(back.fell_back && back.tail_events > 0);
+    assert_eq!(
+        back.unsaved_events, 0,
+        "a save of the version that the row has would be taken for a conflict"
+    );
+    live.resume_keeping(&back);
+    live.work(&world.log, 1);
+    let deleting = world.writer.clone().deleting(true);
+    live.snapshot(&deleting).await.unwrap();
+    let keys = world.keys().await;
+    assert!(keys.contains(&previous), "the only older snapshot that is whole: {keys:?}");
+    let back = world.recover(live.id()).await.unwrap();
+    assert!(!back.fell_back && back.state == live.state);
 }
 
 #[tokio::test]
@@ -297,4 +310,73 @@ async fn what_a_host_archived_before_it_was_gone_is_found_elsewhere() {
         (live.state.clone(), back.epoch + 1),
         "archive, then the log here"
     );
+}
+
+/// A log that is trimmed between two looks at it.
+#[derive(Debug)]
+struct TrimmedMeanwhile {
+    log: Arc<SegmentedLog>,
+    reads_left: AtomicU64,
+}
+
+impl EventLog for TrimmedMeanwhile {
+    fn append(&self, batch: &Batch<'_>) -> Result<Lsn, AppendError> {
+        self.log.append(batch)
+    }
+
+    fn level(&self) -> Level {
+        self.log.level()
+    }
+
+    fn reached(&self, level: Level) -> Option<tokio::sync::watch::Receiver<Lsn>> {
+        self.log.reached(level)
+    }
+
+    fn health(&self) -> Health {
+        self.log.health()
+    }
+
+    fn read(
+        &self,
+        system: uuid::Uuid,
+        after_seq: u64,
+        visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        if self.reads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            == Ok(1)
+        {
+            self.log.trim(1)?;
+        }
+        self.log.read(system, after_seq, visit)
+    }
+
+    fn segments(&self) -> Option<&dyn Segments> {
+        self.log.segments()
+    }
+}
+
+#[tokio::test]
+async fn a_fallback_that_the_trimmer_overtakes_begins_again_at_the_pointer() {
+    let world = World::new().await;
+    let mut live = with_two(&world).await;
+    world.log.seal();
+    live.work(&world.log, 1);
+    let (newest, _) = named(&world, &live).await;
+    overwrite(&world, &newest, "damage").await;
+    // Archived, and kept here for the damaged one; trimmed when the log is read the second time, to be folded.
+    let (mut archiver, _named) = world.archiver();
+    archiver.turn().await.unwrap();
+    assert_eq!(world.log.sealed_ids(), [1]);
+    let log = Arc::new(TrimmedMeanwhile { log: world.log.clone(), reads_left: AtomicU64::new(2) });
+    let recovery = Recovery::new(world.rig.stores(), log, Offload::Inline).with_archive(world.archive());
+    let back = recovery.recover(live.id(), Access::Capability, &ledger()).await.unwrap();
+    assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
+    assert!(back.fell_back && back.state == live.state);
+    // What is really gone is told after the second try.
+    let keys = world.keys().await;
+    for key in keys.iter().filter(|key| key.starts_with("log/")) {
+        world.rig.stores().blobs.delete(key).await.unwrap();
+    }
+    let gone = problem(&world.recover(live.id()).await.unwrap_err());
+    assert!(gone.contains("missing in the log"), "{gone}");
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use mipro_service::clock::Contexts;
 use mipro_service::codec;
 use mipro_service::engine::Access;
-use mipro_service::history::History;
+use mipro_service::history::HistoryReader;
 use mipro_service::log::{
     AppendError, Batch, Entry, EventLog, Health, Level, Lsn, ReadError, Sealed, Segments, Span,
 };
@@ -243,8 +243,8 @@ impl World {
         Recovery::new(self.rig.stores(), self.log.clone(), Offload::Inline).with_archive(self.archive())
     }
 
-    pub(crate) fn history(&self) -> History {
-        History::new(self.rig.stores(), self.log.clone(), Offload::Inline).with_archive(self.archive())
+    pub(crate) fn history(&self) -> HistoryReader {
+        HistoryReader::new(self.rig.stores(), self.log.clone(), Offload::Inline).with_archive(self.archive())
     }
 
     pub(crate) async fn recover(
@@ -271,7 +271,7 @@ impl World {
         let mut live =
             Live { state, epoch: 1, contexts, attempt: Attempt::default(), rollouts: 0, history: vec![] };
         live.log(&self.log, events);
-        let (_, attempt) = self.writer.found(live.state.clone(), 1, &ledger()).await.unwrap();
+        let (_, attempt) = self.writer.write_first(live.state.clone(), 1, &ledger()).await.unwrap();
         live.attempt = attempt;
         live
     }

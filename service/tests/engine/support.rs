@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use mipro_service::clock::Contexts;
 use mipro_service::engine::{
@@ -46,6 +47,9 @@ pub(crate) struct FlakyObjects {
     inner: InMemory,
     pub(crate) down: AtomicBool,
     pub(crate) gets: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    /// How long a get takes, milliseconds.
+    get_ms: AtomicU64,
     pub(crate) puts: watch::Sender<u64>,
     pub(crate) failed_puts: watch::Sender<u64>,
     /// Puts wait while it is set.
@@ -60,6 +64,8 @@ impl FlakyObjects {
             inner: InMemory::new(),
             down: AtomicBool::new(false),
             gets: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+            get_ms: AtomicU64::new(0),
             puts: watch::Sender::new(0),
             failed_puts: watch::Sender::new(0),
             hold_puts: watch::Sender::new(false),
@@ -69,6 +75,10 @@ impl FlakyObjects {
 
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn slow_get(&self, takes: Duration) {
+        self.get_ms.store(takes.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     pub(crate) fn set_hold_puts(&self, hold: bool) {
@@ -126,6 +136,10 @@ impl ObjectStore for FlakyObjects {
     async fn get_opts(&self, at: &Path, options: GetOptions) -> ObjectResult<GetResult> {
         self.check()?;
         self.gets.fetch_add(1, Ordering::SeqCst);
+        let takes_ms = self.get_ms.load(Ordering::SeqCst);
+        if takes_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+        }
         self.inner.get_opts(at, options).await
     }
 
@@ -137,10 +151,16 @@ impl ObjectStore for FlakyObjects {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, ObjectResult<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        match self.check() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> ObjectResult<ListResult> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        self.check()?;
         self.inner.list_with_delimiter(prefix).await
     }
 

@@ -66,7 +66,7 @@ use std::time::Duration;
 use book::Service;
 use check::Truth;
 use journal::Journal;
-use mipro_service::history::History;
+use mipro_service::history::HistoryReader;
 use mipro_service::log::segment;
 use mipro_service::offload::Offload;
 use mipro_service::snapshot::archive::Archive;
@@ -149,7 +149,7 @@ fn history(seed: u64, print: bool) -> Report {
 async fn truth(outside: &Outside, journal: &Journal) -> Truth {
     let (stores, offload) = (outside.stores(), Offload::Inline);
     let archive = Arc::new(Archive::new(stores.blobs.clone(), segment::visit_bytes, offload));
-    let history = History::new(stores, journal.log.clone(), offload).with_archive(archive);
+    let history = HistoryReader::new(stores, journal.log.clone(), offload).with_archive(archive);
     let mut events = BTreeMap::new();
     let founded = lock(&outside.founded).clone();
     for system in founded {

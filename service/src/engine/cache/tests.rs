@@ -24,7 +24,7 @@ async fn shared() -> Arc<Shared> {
     let blobs = Blobs::over(Arc::new(InMemory::new()), Duration::from_secs(5));
     let options = EngineOptions::new(EngineKind::Cache, Contexts::frozen(7, 1_700_000_000_000_000));
     Arc::new(Shared {
-        keeper: Keeper::new(Stores { table, blobs }, Recorders::new()),
+        keeper: Keeper::new(Stores { table, blobs }, Recorders::new(), options.offload),
         contexts: options.contexts.clone(),
         options: options.cache,
         slots: Slots::new(options.cache.systems_max),

@@ -147,7 +147,7 @@ impl Site {
         let (state, history, _) = found(&new, &context);
         self.append(system, &history);
         let (_, attempt) =
-            self.writer.found(state.clone(), self.epoch, &crate::inspect::ledger()).await.unwrap();
+            self.writer.write_first(state.clone(), self.epoch, &crate::inspect::ledger()).await.unwrap();
         self.lives.insert(system, Life { state, history, attempt });
     }
 

@@ -49,7 +49,7 @@ pub use threads::Stepper;
 use helper::Helper;
 use queue::Queue;
 use reader::Reader;
-use shared::{Bell, Kept, Shared};
+use shared::{Bell, KeptFigures, Shared};
 use writer::{Watermarks, Writer};
 
 /// The smallest segment: a header, a seal, and a little between.
@@ -197,7 +197,7 @@ impl SegmentLog {
         now: Instant,
     ) -> Result<(Arc<Self>, Opened, Stepper), OpenError> {
         options.check()?;
-        let recover::Recovered { dir, lock, control, catalog, dice, opened } =
+        let recover::LogParts { dir, lock, control, catalog, dice, opened } =
             recover::open(&options, &*disk)?;
         let open = &catalog.open;
         let left = queue::room(open.header.capacity).saturating_sub(open.end - file::HEADER_BYTES as u64);
@@ -210,7 +210,7 @@ impl SegmentLog {
             bell: Bell::default(),
             fault: watch::Sender::new(None),
             files: Mutex::new(()),
-            kept: Kept::of(&catalog),
+            kept: KeptFigures::of(&catalog),
             catalog: RwLock::new(catalog),
             control: Mutex::new(control),
             _lock: lock,

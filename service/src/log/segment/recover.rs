@@ -38,7 +38,7 @@ const ZEROS: usize = 64 << 10;
 
 /// Everything a log is made of.
 #[derive(Debug)]
-pub(super) struct Recovered {
+pub(super) struct LogParts {
     pub(super) dir: Box<dyn Dir>,
     pub(super) lock: Box<dyn Lock>,
     pub(super) control: Control,
@@ -51,7 +51,7 @@ fn io_error(file: &str) -> impl Fn(io::Error) -> OpenError {
     move |error| OpenError::Io { what: file.to_owned(), reason: error.to_string() }
 }
 
-pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<Recovered, OpenError> {
+pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<LogParts, OpenError> {
     // 1. The directory, and nobody else in it.
     let dir = disk.open_dir(&options.dir).map_err(io_error("the log's directory"))?;
     let lock = dir.lock(LOCK).map_err(|error| match error.kind() {
@@ -97,7 +97,7 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<Recovere
     // Synced first: the slot that counts now must not be the one that a crash tears.
     let raised = control.sync().and_then(|()| control.raise(open.last_lsn)).and_then(|()| control.sync());
     raised.map_err(io_error(control::NAME))?;
-    Ok(Recovered { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened })
+    Ok(LogParts { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened })
 }
 
 fn dice(seed: Option<u64>) -> ChaCha8Rng {

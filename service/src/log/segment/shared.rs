@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) files: Mutex<()>,
     pub(super) catalog: RwLock<Catalog>,
     /// Of the catalog, for those who ask at every command.
-    pub(super) kept: Kept,
+    pub(super) kept: KeptFigures,
     pub(super) control: Mutex<Control>,
     /// Freed last.
     pub(super) _lock: Box<dyn Lock>,
@@ -91,12 +91,12 @@ impl Shared {
 
 /// How much is kept, to be read without a lock.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct KeptFigures {
     pub(super) bytes: AtomicU64,
     pub(super) segments: AtomicU64,
 }
 
-impl Kept {
+impl KeptFigures {
     pub(super) fn of(catalog: &Catalog) -> Self {
         let kept = Self::default();
         kept.count(catalog);

@@ -5,8 +5,8 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 | `MIPROIDX` |
-//! | 4 | version of this format: 1 |
+//! | 8 | `MIPROARX`; in version 1 `MIPROIDX`, as the log's own indexes have it, which are another format |
+//! | 4 | version of this format: 2 |
 //! | 4 | suffix of the segment's object; 0: none |
 //! | 16 | the log's id |
 //! | 8, 8, 8 | the segment's number, its first and its last LSN |
@@ -17,6 +17,7 @@
 //! | 32 | BLAKE3 of everything before |
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -25,11 +26,16 @@ use uuid::Uuid;
 use super::VisitBytes;
 use crate::log::{ReadError, Sealed};
 
-const MAGIC: &[u8; 8] = b"MIPROIDX";
-const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"MIPROARX";
+const VERSION: u32 = 2;
+/// What version 1 began with; the rest is the same.
+const MAGIC_1: &[u8; 8] = b"MIPROIDX";
 const HEAD: usize = 8 + 4 + 4 + 16 + 5 * 8 + 32 + 8;
 const RUN: usize = 16 + 3 * 8;
 const SUM: usize = 32;
+
+/// The longest segment there can be: places in one have 32 bits, of which the log uses 31.
+const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 
 /// What a segment holds of a system under one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +88,8 @@ impl Index {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn decode(bytes: &Bytes) -> Result<Self, String> {
-        if bytes.len() < HEAD + SUM || !bytes.starts_with(MAGIC) {
+        let old = bytes.starts_with(MAGIC_1);
+        if bytes.len() < HEAD + SUM || !old && !bytes.starts_with(MAGIC) {
             return Err("it is no index of a segment".to_owned());
         }
         let (body, sum) = bytes.split_at(bytes.len() - SUM);
@@ -102,7 +109,10 @@ impl Index {
         let checksum = at.take();
         let count = at.u64();
         let runs = bytes.slice(HEAD..bytes.len() - SUM);
-        if version == 0 || usize::try_from(count).ok().and_then(|n| n.checked_mul(RUN)) != Some(runs.len()) {
+        if old != (version == 1)
+            || version == 0
+            || usize::try_from(count).ok().and_then(|n| n.checked_mul(RUN)) != Some(runs.len())
+        {
             return Err("its length is not what it says".to_owned());
         }
         let about = About { log_id, segment, suffix, first_lsn, last_lsn, raw_bytes, stored_bytes, checksum };
@@ -170,6 +180,38 @@ pub fn survey(bytes: &[u8], visit: VisitBytes) -> Result<Runs, ReadError> {
         ControlFlow::Continue(())
     })?;
     Ok(runs)
+}
+
+/// Makes an index anew from the object of its segment.
+///
+/// # Errors
+/// What is wrong with the segment, in words.
+pub(super) fn anew(
+    log_id: Uuid,
+    segment: u64,
+    suffix: u32,
+    stored: &[u8],
+    visit: VisitBytes,
+) -> Result<Index, String> {
+    let mut raw = Vec::new();
+    let inflated = zstd::stream::read::Decoder::new(stored)
+        .and_then(|frame| frame.take(SEGMENT_BYTES_MAX + 1).read_to_end(&mut raw));
+    if inflated.is_err() || raw.len() as u64 > SEGMENT_BYTES_MAX {
+        return Err("it can't be inflated".to_owned());
+    }
+    let (mut first_lsn, mut last_lsn) = (u64::MAX, 0);
+    let lsns = visit(&raw, None, 0, &mut |entry| {
+        (first_lsn, last_lsn) = (first_lsn.min(entry.lsn.0), last_lsn.max(entry.lsn.0));
+        ControlFlow::Continue(())
+    });
+    let runs = lsns.and_then(|()| survey(&raw, visit)).map_err(|error| error.to_string())?;
+    if runs.is_empty() {
+        return Err("it holds nothing".to_owned());
+    }
+    let (raw_bytes, stored_bytes) = (raw.len() as u64, stored.len() as u64);
+    let checksum = *blake3::hash(&raw).as_bytes();
+    let about = About { log_id, segment, suffix, first_lsn, last_lsn, raw_bytes, stored_bytes, checksum };
+    Index::decode(&encode(&about, &runs))
 }
 
 /// What an index says of a segment's bytes and their object.

@@ -16,18 +16,25 @@
 //!
 //! **Laggards** are systems whose snapshot does not cover what a segment holds of them: their ids go to the engine, through a
 //! bounded channel, which loads and snapshots them. What doesn't fit in waits for the next turn.
+//!
+//! A system that can't be saved pins its segment and all behind it. Its events are archived, and still they are not trimmed:
+//! most systems come back from a snapshot that nothing follows, and a load that finds nothing behind a snapshot in the log here
+//! is done. Were some events in the archive alone, every such load would have to ask the archive whether its system is one of
+//! these: docs/durability.md, "A system that holds the log back".
 
 pub mod index;
+mod listing;
 pub mod reader;
 mod turn;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,16 +43,13 @@ pub use turn::Archiver;
 
 use crate::engine::EngineError;
 use crate::log::{Entry, EventLog, ReadError};
-use crate::offload::Offload;
+use crate::offload::{Offload, Panicked};
 use crate::snapshot::hashed;
 use crate::store::{StoreError, Stores};
 use crate::system::SystemId;
 
 /// The folder of all archives.
 pub const FOLDER: &str = "log";
-
-/// Objects of all archives, beyond which nothing is read from them: 200,000 segments, 12 TiB of events.
-const KEYS_MAX: usize = 400_000;
 
 /// Reads a segment's bytes: the batches of one system, or of all, that hold events after a number; as
 /// [`EventLog::read`] does.
@@ -89,8 +93,17 @@ pub enum ArchiveError {
         problem: String,
     },
     /// Work in the background panicked, or the service is stopping.
-    #[error("reading the archive panicked")]
-    Panicked,
+    #[error("work on the archive failed")]
+    Background(#[from] Panicked),
+    /// A segment can't be compressed.
+    #[error("a segment of the log can't be compressed: {reason}")]
+    Compress {
+        /// What the library says.
+        reason: String,
+    },
+    /// The log has no segments, or has none any more.
+    #[error("the log has no segments")]
+    NoSegments,
 }
 
 impl From<ArchiveError> for EngineError {
@@ -102,7 +115,10 @@ impl From<ArchiveError> for EngineError {
                 tracing::error!(object, problem, "an archived segment can't be read");
                 Self::Corrupt { object: hashed(&object), problem }
             }
-            ArchiveError::Panicked => Self::Internal { what: "reading the archive panicked" },
+            ArchiveError::Background(_) => Self::Internal { what: "reading the archive panicked" },
+            ArchiveError::Compress { .. } | ArchiveError::NoSegments => {
+                Self::Internal { what: "the log can't be archived" }
+            }
         }
     }
 }
@@ -116,11 +132,12 @@ pub struct ArchiveOptions {
     pub offload: Offload,
     /// How often it looks for sealed segments. Default: 10 s.
     pub look_every: Duration,
-    /// How often it asks the log to seal its newest segment; zero: never, the log's own limits seal it. Default: 1 h.
-    pub seal_every: Duration,
     /// How many segments must have been sealed after one before its laggards are named; sooner, their own snapshots may come
     /// by themselves. Default: 1.
     pub newer_min: usize,
+    /// How long an archived segment may be kept for laggards before they are told of in the log, once. Default: 5 min: their
+    /// saves come within seconds unless something is wrong.
+    pub pinned_warn_after: Duration,
     /// First wait after a failure; doubles up to `backoff_max`, with jitter. Default: 1 s.
     pub backoff_first: Duration,
     /// Longest wait after a failure. Default: 60 s.
@@ -135,8 +152,8 @@ impl ArchiveOptions {
             visit,
             offload: Offload::Pool,
             look_every: Duration::from_secs(10),
-            seal_every: Duration::from_secs(3_600),
             newer_min: 1,
+            pinned_warn_after: Duration::from_secs(300),
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
         }
@@ -156,6 +173,8 @@ pub struct ArchiveFigures {
     pub pinned: u64,
     /// The oldest of them; 0: none.
     pub pinned_oldest: u64,
+    /// For how long that one could have been trimmed, milliseconds; counted from this process's first look at it.
+    pub pinned_oldest_ms: u64,
     /// Systems found to pin it in the last turn; at most about a thousand are looked for.
     pub laggards: u64,
     /// How often a snapshot that a row names was found not to be there as it says. It pins what it should cover.
@@ -169,6 +188,7 @@ struct Counts {
     failures: AtomicU64,
     pinned: AtomicU64,
     pinned_oldest: AtomicU64,
+    pinned_since: Mutex<Option<Instant>>,
     laggards: AtomicU64,
     missing: AtomicU64,
 }
@@ -176,7 +196,10 @@ struct Counts {
 impl Counts {
     fn read(&self) -> ArchiveFigures {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let since = *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let pinned_oldest_ms = since.map_or(0, |since| since.elapsed().as_millis());
         ArchiveFigures {
+            pinned_oldest_ms: u64::try_from(pinned_oldest_ms).unwrap_or(u64::MAX),
             archived: read(&self.archived),
             trimmed: read(&self.trimmed),
             failures: read(&self.failures),
@@ -244,13 +267,8 @@ impl Archiver {
 async fn run(mut archiver: Archiver, options: ArchiveOptions, look: Arc<Notify>, stop: CancellationToken) {
     let log_id = archiver.log_id();
     let work = async {
-        let mut sealed_at = tokio::time::Instant::now();
         let mut failed = 0_u32;
         loop {
-            if !options.seal_every.is_zero() && sealed_at.elapsed() >= options.seal_every {
-                archiver.seal().await;
-                sealed_at = tokio::time::Instant::now();
-            }
             let archived = archiver.figures().archived;
             match archiver.turn().await {
                 Ok(()) => {

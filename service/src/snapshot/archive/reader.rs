@@ -3,29 +3,35 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lru::LruCache;
 use mipro_telemetry::{Ledger, Operation};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::index::{About, Index};
-use super::{ArchiveError, FOLDER, KEYS_MAX, VisitBytes, segment_key};
-use crate::log::Entry;
+use super::listing::{Listings, Name};
+use super::{ArchiveError, VisitBytes, index, index_key, segment_key};
+use crate::log::{Entry, EventLog};
 use crate::offload::Offload;
 use crate::store::{Blobs, StoreError};
 
 /// Bytes of indexes kept in memory.
 pub const INDEXES_BYTES_MAX: usize = 64 << 20;
 
-/// How old a listing may be where an older one does, too.
-const LISTING_AGE_MAX: Duration = Duration::from_secs(60);
+/// Logs listed, and indexes fetched, at once.
+const LISTS_MAX: usize = 8;
+const FETCHES_MAX: usize = 16;
 
-/// Segments in memory at a time, each up to its full length twice.
-const SEGMENTS_MAX: usize = 2;
+/// MiB of segments in memory at a time, packed and unpacked; a segment that is larger comes alone.
+const MIB_MAX: u32 = 256;
+
+/// How many segments are fetched ahead, and how many bytes of them: many small ones at once, large ones by and by.
+const AHEAD_MAX: usize = 16;
+const AHEAD_BYTES_MAX: u64 = 8 << 20;
 
 /// What an archived segment holds of a system under one epoch, and where the segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +66,30 @@ impl Epochs {
     }
 }
 
+/// Segments that a reader has at hand: those of its own log, from one on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Here {
+    log_id: Uuid,
+    from_segment: u64,
+}
+
+impl Here {
+    /// Whatever this log has ever held, for those who know that they miss nothing of it.
+    #[must_use]
+    pub fn all_of(log: &dyn EventLog) -> Option<Self> {
+        Some(Self { log_id: log.segments()?.log_id(), from_segment: 0 })
+    }
+
+    /// What this log still has. Read the log first, and ask then: what was trimmed in between is looked for in the archive.
+    /// **Blocks** on files.
+    #[must_use]
+    pub fn still_in(log: &dyn EventLog) -> Option<Self> {
+        let segments = log.segments()?;
+        let oldest = segments.sealed().iter().map(|sealed| sealed.id).min();
+        Some(Self { log_id: segments.log_id(), from_segment: oldest.unwrap_or(u64::MAX) })
+    }
+}
+
 /// What a reader makes of batches. Batches are offered in order; it has all up to [`Fold::reached`].
 pub trait Fold: Send + 'static {
     /// The newest event it has.
@@ -68,6 +98,12 @@ pub trait Fold: Send + 'static {
     /// Takes what it has not yet of a batch, up to `last_seq`. The batch begins no later than the event after
     /// [`Fold::reached`]. Break: it wants no more.
     fn take(&mut self, entry: Entry<'_>, last_seq: u64) -> ControlFlow<()>;
+
+    /// Until when it waits for more. `None`: it is of no use before it has all, however long that takes. Then, or when the
+    /// archive fails, it is given back as it is.
+    fn settles_at(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// The archived segments of all logs. All state is a cache.
@@ -77,22 +113,42 @@ pub struct Archive {
     visit: VisitBytes,
     offload: Offload,
     indexes: Mutex<Indexes>,
-    listing: tokio::sync::Mutex<Listing>,
-    segments: Semaphore,
+    listings: Listings,
+    memory: Semaphore,
     recent: Mutex<Option<(About, Bytes)>>,
 }
 
+/// An archived segment, by its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    log_id: Uuid,
+    name: Name,
+    /// An index was listed beside it.
+    indexed: bool,
+}
+
+impl Key {
+    fn index(&self) -> String {
+        index_key(self.log_id, self.name.segment, self.name.suffix)
+    }
+
+    fn segment(&self) -> String {
+        segment_key(self.log_id, self.name.segment, self.name.suffix)
+    }
+}
+
+/// Indexes, `None` for a segment that counts for nothing.
 #[derive(Debug)]
 struct Indexes {
-    cache: LruCache<String, Arc<Index>>,
+    cache: LruCache<Key, Option<Arc<Index>>>,
     bytes: usize,
     bytes_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Listing {
-    at: Option<Instant>,
-    keys: Arc<[String]>,
+/// A segment's bytes, and the room they take.
+struct Loaded<'a> {
+    raw: Bytes,
+    _room: Option<SemaphorePermit<'a>>,
 }
 
 impl Archive {
@@ -107,50 +163,70 @@ impl Archive {
     pub fn keeping(indexes_bytes_max: usize, blobs: Blobs, visit: VisitBytes, offload: Offload) -> Self {
         let indexes = Indexes { cache: LruCache::unbounded(), bytes: 0, bytes_max: indexes_bytes_max };
         Self {
+            listings: Listings::of(blobs.clone()),
             blobs,
             visit,
             offload,
             indexes: Mutex::new(indexes),
-            listing: tokio::sync::Mutex::default(),
-            segments: Semaphore::new(SEGMENTS_MAX),
+            memory: Semaphore::new(MIB_MAX as usize),
             recent: Mutex::default(),
         }
     }
 
-    /// What is archived of a system, of every log but `except`. `fresh`: a listing made now; else one that may be a minute
-    /// old.
+    /// What is archived of a system, of every log, but for what is `here`. `fresh`: by listings made now; else by such that
+    /// may be a minute old, or ten while none can be made.
     ///
     /// # Errors
-    /// The object store is down, or an index is damaged.
+    /// The object store is down, or a segment can't be read and its index neither.
     pub async fn sources(
         &self,
         system: Uuid,
-        except: Option<Uuid>,
+        here: Option<Here>,
         fresh: bool,
     ) -> Result<Vec<Source>, ArchiveError> {
-        let mut sources = Vec::new();
-        let except = except.map(|log| format!("{FOLDER}/{log}/"));
-        for key in self.list(fresh).await?.iter() {
-            if except.as_ref().is_some_and(|log| key.starts_with(log)) {
-                continue;
+        let keys = self.keys(here, fresh).await?;
+        let (mut sources, mut missing) = (Vec::new(), Vec::new());
+        {
+            let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            for key in keys {
+                match indexes.cache.get(&key) {
+                    Some(index) => sources.extend(index.iter().flat_map(|index| found(index, system))),
+                    None => missing.push(key),
+                }
             }
-            let index = self.index(key).await?;
-            let source = |run: super::index::Run| Source {
-                epoch: run.epoch,
-                first_seq: run.first_seq,
-                last_seq: run.last_seq,
-                about: index.about,
-            };
-            sources.extend(index.runs(system).map(source));
+        }
+        let fetches = missing.into_iter().map(|key| self.fetch_index(key));
+        let mut fetched = stream::iter(fetches).buffered(FETCHES_MAX);
+        while let Some(index) = fetched.try_next().await? {
+            sources.extend(index.iter().flat_map(|index| found(index, system)));
         }
         Ok(sources)
     }
 
+    /// The archived segments that are to be looked at.
+    async fn keys(&self, here: Option<Here>, fresh: bool) -> Result<Vec<Key>, StoreError> {
+        let logs = self.listings.logs(fresh).await?;
+        let wholly_here = |log: Uuid| here == Some(Here { log_id: log, from_segment: 0 });
+        let lists = logs.iter().copied().filter(|log| !wholly_here(*log)).map(|log| async move {
+            let names = self.listings.names(log, fresh).await?;
+            Ok::<_, StoreError>((log, names))
+        });
+        let mut listed = stream::iter(lists.collect::<Vec<_>>()).buffered(LISTS_MAX);
+        let mut keys = Vec::new();
+        while let Some((log_id, names)) = listed.try_next().await? {
+            let from = here.filter(|here| here.log_id == log_id).map_or(u64::MAX, |here| here.from_segment);
+            let elsewhere = names.indexed.iter().filter(|(name, _)| name.segment < from);
+            keys.extend(elsewhere.map(|(name, indexed)| Key { log_id, name: *name, indexed: *indexed }));
+        }
+        Ok(keys)
+    }
+
     /// Gives `fold` what `sources` have of a system, in order and without gaps or doubles, until it has `until_seq`, wants no
-    /// more, or nothing goes on where it is. Ask [`Fold::reached`] how far it came. One segment is in memory at a time.
+    /// more, or nothing goes on where it is. Ask [`Fold::reached`] how far it came. Small segments are fetched some at a time;
+    /// what all readers together hold in memory is bounded.
     ///
     /// # Errors
-    /// The object store is down, or a segment is damaged.
+    /// The object store is down, or a segment is damaged; unless the fold settles for what it has.
     pub async fn fold<F: Fold>(
         &self,
         system: Uuid,
@@ -160,21 +236,54 @@ impl Archive {
         mut fold: F,
     ) -> Result<F, ArchiveError> {
         loop {
-            let reached = fold.reached();
-            let last = |source: &Source| source.last_seq.min(epochs.last_of(source.epoch)).min(until_seq);
-            sources.retain(|source| last(source) > reached);
-            let next = sources.iter().enumerate().filter(|(_, source)| source.first_seq <= reached + 1);
-            // Of two that go on here the higher epoch counts, and of those the one that leads farther.
-            let Some((i, _)) = next.max_by_key(|(_, source)| (source.epoch, last(source))) else {
+            let run = next_run(&mut sources, epochs, until_seq, fold.reached());
+            if run.is_empty() {
                 return Ok(fold);
-            };
-            let source = sources.swap_remove(i);
-            let (more, returned) = self.visit(system, source, last(&source), fold).await?;
+            }
+            let (more, used, returned) = self.fold_run(system, &run, fold).await?;
             fold = returned;
             if more.is_break() {
                 return Ok(fold);
             }
+            // One that had less than its index said: the rest is looked at again.
+            sources.extend(run[used..].iter().map(|(source, _)| *source));
         }
+    }
+
+    /// Folds a run of sources; gives how many of them it used.
+    async fn fold_run<F: Fold>(
+        &self,
+        system: Uuid,
+        run: &[(Source, u64)],
+        mut fold: F,
+    ) -> Result<(ControlFlow<()>, usize, F), ArchiveError> {
+        let fetches: Vec<_> = run.iter().map(|(source, _)| self.segment(source.about)).collect();
+        let mut fetched = stream::iter(fetches).buffered(AHEAD_MAX);
+        for (used, (source, last_seq)) in run.iter().enumerate() {
+            if source.first_seq > fold.reached() + 1 {
+                return Ok((ControlFlow::Continue(()), used, fold));
+            }
+            let settles_at = fold.settles_at();
+            let next = match settles_at {
+                Some(at) => timeout_at(at, fetched.next()).await.ok(),
+                None => Some(fetched.next().await),
+            };
+            let segment = match next.flatten() {
+                Some(Err(error)) if settles_at.is_some() => {
+                    tracing::warn!(%error, "the archive fails in the middle of a history; a part of it is answered");
+                    None
+                }
+                other => other.transpose()?,
+            };
+            let Some(segment) = segment else { return Ok((ControlFlow::Break(()), used, fold)) };
+            let (more, returned) = self.visit(system, *source, *last_seq, &segment, fold).await?;
+            fold = returned;
+            *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some((source.about, segment.raw));
+            if more.is_break() {
+                return Ok((more, used + 1, fold));
+            }
+        }
+        Ok((ControlFlow::Continue(()), run.len(), fold))
     }
 
     async fn visit<F: Fold>(
@@ -182,11 +291,10 @@ impl Archive {
         system: Uuid,
         source: Source,
         last_seq: u64,
+        segment: &Loaded<'_>,
         mut fold: F,
     ) -> Result<(ControlFlow<()>, F), ArchiveError> {
-        let _permit = self.segments.acquire().await.map_err(|_| ArchiveError::Panicked)?;
-        let raw = self.segment(&source.about).await?;
-        let visit = self.visit;
+        let (visit, raw) = (self.visit, segment.raw.clone());
         let work = move || {
             let mut more = ControlFlow::Continue(());
             let visited = visit(&raw, Some(system), fold.reached(), &mut |entry| {
@@ -203,65 +311,145 @@ impl Archive {
             });
             visited.map(|()| (more, fold))
         };
-        let visited = self.offload.run(work).await.map_err(|_| ArchiveError::Panicked)?;
+        let visited = self.offload.run(work).await?;
         visited.map_err(|error| damaged(&source.about, error.to_string()))
     }
 
     /// A segment's bytes, checked against its index. The one read last is kept: pages of a history follow each other.
-    async fn segment(&self, about: &About) -> Result<Bytes, ArchiveError> {
-        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = recent().as_ref().filter(|(kept, _)| kept == about).map(|(_, raw)| raw.clone());
-        if let Some(raw) = kept {
-            return Ok(raw);
+    async fn segment(&self, about: About) -> Result<Loaded<'_>, ArchiveError> {
+        let kept = self.recent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, raw)) = kept.filter(|(kept, _)| *kept == about) {
+            return Ok(Loaded { raw, _room: None });
         }
+        let mib = about.raw_bytes.saturating_add(about.stored_bytes) >> 20;
+        let mib = u32::try_from(mib).unwrap_or(MIB_MAX).saturating_add(1).min(MIB_MAX);
+        let room = self.memory.acquire_many(mib).await.expect("the semaphore is never closed");
         let key = segment_key(about.log_id, about.segment, about.suffix);
-        let ledger = Ledger::start(Operation::Background);
-        let stored = match self.blobs.get(&key, &ledger).await {
-            Err(StoreError::NotFound) => return Err(damaged(about, "it is not there".to_owned())),
-            other => other?,
+        let stored = match self.get(&key).await? {
+            Some(stored) => stored,
+            None => return Err(damaged(&about, "it is not there".to_owned())),
         };
-        let expected = *about;
-        let work = move || unpack(&stored, &expected);
-        let unpacked = self.offload.run(work).await.map_err(|_| ArchiveError::Panicked)?;
-        let raw = unpacked.map_err(|problem| damaged(about, problem))?;
-        *recent() = Some((*about, raw.clone()));
-        Ok(raw)
+        let unpacked = self.offload.run(move || unpack(&stored, &about)).await?;
+        let raw = unpacked.map_err(|problem| damaged(&about, problem))?;
+        Ok(Loaded { raw, _room: Some(room) })
     }
 
-    async fn list(&self, fresh: bool) -> Result<Arc<[String]>, ArchiveError> {
-        let mut listing = self.listing.lock().await;
-        let young = listing.at.is_some_and(|at| at.elapsed() < LISTING_AGE_MAX);
-        if fresh || !young {
-            let mut keys = self.blobs.list(FOLDER, KEYS_MAX).await?;
-            keys.retain(|key| key.ends_with(".idx"));
-            *listing = Listing { at: Some(Instant::now()), keys: keys.into() };
+    /// An object, if it is there.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        match self.blobs.get(key, &Ledger::start(Operation::Background)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Arc::clone(&listing.keys))
     }
 
-    async fn index(&self, key: &str) -> Result<Arc<Index>, ArchiveError> {
-        let indexes = || self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = indexes().cache.get(key) {
-            return Ok(Arc::clone(index));
-        }
-        let bytes = self.blobs.get(key, &Ledger::start(Operation::Background)).await?;
-        let index = Index::decode(&bytes)
-            .map_err(|problem| ArchiveError::Damaged { object: key.to_owned(), problem })?;
-        let index = Arc::new(index);
-        indexes().keep(key, &index);
+    /// A segment's index, made anew from the segment where it is missing or damaged. `None`: neither is there any more, or
+    /// there never was an index, so that the segment does not count as archived, and it can't be read.
+    async fn fetch_index(&self, key: Key) -> Result<Option<Arc<Index>>, ArchiveError> {
+        let stored = if key.indexed { self.get(&key.index()).await? } else { None };
+        let decoded = stored.as_ref().map(Index::decode);
+        let index = match decoded {
+            Some(Ok(index)) if key.is_of(&index.about) => Some(index),
+            Some(Ok(_)) => self.rebuilt(key, true, "it is another segment's").await?,
+            Some(Err(problem)) => self.rebuilt(key, true, &problem).await?,
+            None => self.rebuilt(key, false, "it is not there").await?,
+        };
+        let index = index.map(Arc::new);
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).keep(key, index.clone());
         Ok(index)
+    }
+
+    /// An index made from its segment, in memory only.
+    async fn rebuilt(&self, key: Key, there: bool, problem: &str) -> Result<Option<Index>, ArchiveError> {
+        let object = key.index();
+        let _room = self.memory.acquire_many(MIB_MAX / 2).await.expect("the semaphore is never closed");
+        let made = match self.get(&key.segment()).await? {
+            None => Err("it is not there".to_owned()),
+            Some(stored) => {
+                let (visit, Key { log_id, name: Name { segment, suffix }, .. }) = (self.visit, key);
+                let make = move || index::anew(log_id, segment, suffix, &stored, visit);
+                self.offload.run(make).await?
+            }
+        };
+        match made {
+            Ok(index) => {
+                tracing::warn!(
+                    object,
+                    problem,
+                    "an archived segment's index can't be used; it was made anew, for as long as this process needs it"
+                );
+                Ok(Some(index))
+            }
+            // The segment may hold what is nowhere else: whoever would go on without it must say so, and remove both.
+            Err(segment) if there => Err(ArchiveError::Damaged {
+                object,
+                problem: format!("{problem}; and its segment: {segment}"),
+            }),
+            Err(segment) => {
+                tracing::error!(
+                    object = key.segment(),
+                    problem = segment,
+                    "an archived segment has no index and can't be read: it counts for nothing"
+                );
+                Ok(None)
+            }
+        }
     }
 }
 
+impl Key {
+    fn is_of(&self, about: &About) -> bool {
+        (self.log_id, self.name.segment, self.name.suffix) == (about.log_id, about.segment, about.suffix)
+    }
+}
+
+fn found(index: &Index, system: Uuid) -> impl Iterator<Item = Source> {
+    let about = index.about;
+    index.runs(system).map(move |run| Source {
+        epoch: run.epoch,
+        first_seq: run.first_seq,
+        last_seq: run.last_seq,
+        about,
+    })
+}
+
+/// Takes out of `sources` those that lead on from `reached`, one after the other, as many as may be fetched at once; each with
+/// the last event that counts of it. Drops those that can't lead on any more.
+fn next_run(
+    sources: &mut Vec<Source>,
+    epochs: &Epochs,
+    until_seq: u64,
+    mut reached: u64,
+) -> Vec<(Source, u64)> {
+    let last = |source: &Source| source.last_seq.min(epochs.last_of(source.epoch)).min(until_seq);
+    let (mut run, mut bytes) = (Vec::new(), 0_u64);
+    while run.len() < AHEAD_MAX {
+        sources.retain(|source| last(source) > reached);
+        let next = sources.iter().enumerate().filter(|(_, source)| source.first_seq <= reached + 1);
+        // Of two that go on here the higher epoch counts, and of those the one that leads farther.
+        let Some((i, source)) = next.max_by_key(|(_, source)| (source.epoch, last(source))) else { break };
+        bytes = bytes.saturating_add(source.about.raw_bytes);
+        if !run.is_empty() && bytes > AHEAD_BYTES_MAX {
+            break;
+        }
+        let last_seq = last(source);
+        run.push((sources.swap_remove(i), last_seq));
+        reached = last_seq;
+    }
+    run
+}
+
 impl Indexes {
-    fn keep(&mut self, key: &str, index: &Arc<Index>) {
-        self.bytes += index.bytes();
-        if let Some(old) = self.cache.put(key.to_owned(), Arc::clone(index)) {
-            self.bytes -= old.bytes();
+    fn keep(&mut self, key: Key, index: Option<Arc<Index>>) {
+        let bytes =
+            |index: &Option<Arc<Index>>| size_of::<Key>() + index.as_ref().map_or(0, |index| index.bytes());
+        self.bytes += bytes(&index);
+        if let Some(old) = self.cache.put(key, index) {
+            self.bytes -= bytes(&old);
         }
         while self.bytes > self.bytes_max {
             let Some((_, oldest)) = self.cache.pop_lru() else { break };
-            self.bytes -= oldest.bytes();
+            self.bytes -= bytes(&oldest);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One turn of the archiver: archive what is sealed, trim what is covered, name who lags.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use lru::LruCache;
 use mipro_telemetry::{Ledger, Operation, Stage};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::index::{self, About, Index, Runs};
@@ -29,6 +30,9 @@ const HEADS: usize = 16;
 /// Laggards looked for in a turn.
 const LAGGARDS_MAX: usize = 1_024;
 
+/// Laggards named in the log.
+const TOLD_MAX: usize = 8;
+
 /// Systems whose verified snapshot is remembered.
 const COVERED_MAX: usize = 1 << 18;
 
@@ -40,10 +44,12 @@ pub struct Archiver {
     options: ArchiveOptions,
     laggards: mpsc::Sender<SystemId>,
     counts: Arc<Counts>,
-    /// Segments known to be archived and still here.
-    archived: HashSet<u64>,
+    /// Segments known to be archived and still here, and since when that is known.
+    archived: BTreeMap<u64, Instant>,
     /// System → number up to which a verified snapshot covers it.
     covered: LruCache<Uuid, u64>,
+    /// The segment whose laggards were told of.
+    told: Option<u64>,
 }
 
 /// A segment, ready to be put.
@@ -69,8 +75,9 @@ impl Archiver {
             options,
             laggards,
             counts: Arc::default(),
-            archived: HashSet::new(),
+            archived: BTreeMap::new(),
             covered: LruCache::new(std::num::NonZero::new(COVERED_MAX)?),
+            told: None,
         })
     }
 
@@ -89,13 +96,6 @@ impl Archiver {
         self.log.segments().map_or(Uuid::nil(), Segments::log_id)
     }
 
-    /// Asks the log to seal its newest segment.
-    pub(super) async fn seal(&self) {
-        if let Err(error) = self.segments(|segments| segments.seal()).await {
-            tracing::warn!(%error, "the log could not be asked to seal a segment");
-        }
-    }
-
     /// Archives every sealed segment, oldest first; then trims those that are covered. Dropping it leaves it done up to one of
     /// its steps; the next turn takes up there.
     ///
@@ -105,7 +105,7 @@ impl Archiver {
         let (log_id, sealed) = self.segments(|segments| (segments.log_id(), segments.sealed())).await?;
         let archived = self.archive_all(log_id, &sealed).await;
         // What could be archived is trimmed also when more could not: a long backlog must not fill the disk meanwhile.
-        let ready = sealed.iter().take_while(|segment| self.archived.contains(&segment.id)).count();
+        let ready = sealed.iter().take_while(|segment| self.archived.contains_key(&segment.id)).count();
         let trimmed = self.trim(&sealed[..ready]).await;
         archived.and(trimmed)
     }
@@ -113,10 +113,10 @@ impl Archiver {
     /// Archives what is not archived yet, oldest first, up to the first failure.
     async fn archive_all(&mut self, log_id: Uuid, sealed: &[Sealed]) -> Result<(), ArchiveError> {
         for segment in sealed {
-            if !self.archived.contains(&segment.id) {
+            if !self.archived.contains_key(&segment.id) {
                 self.archive(log_id, segment).await?;
                 crash::point("log.archived");
-                self.archived.insert(segment.id);
+                self.archived.insert(segment.id, Instant::now());
                 self.counts.archived.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -140,13 +140,35 @@ impl Archiver {
             free.iter().for_each(|segment| _ = self.archived.remove(&segment.id));
             self.counts.trimmed.fetch_add(free.len() as u64, Ordering::Relaxed);
         }
+        let oldest = pinned.first().map(|segment| segment.id);
+        let since = oldest.and_then(|oldest| self.archived.get(&oldest).copied());
         self.counts.pinned.store(pinned.len() as u64, Ordering::Relaxed);
-        self.counts.pinned_oldest.store(pinned.first().map_or(0, |segment| segment.id), Ordering::Relaxed);
+        self.counts.pinned_oldest.store(oldest.unwrap_or(0), Ordering::Relaxed);
+        *self.counts.pinned_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
         self.counts.laggards.store(behind.len() as u64, Ordering::Relaxed);
+        if since.is_some_and(|since| since.elapsed() >= self.options.pinned_warn_after) && self.told != oldest
+        {
+            self.told = oldest;
+            self.tell(oldest.unwrap_or(0), pinned.len(), &behind);
+        }
         if pinned.len() > self.options.newer_min {
             self.name(behind);
         }
         Ok(())
+    }
+
+    /// Says, once for a segment, who keeps it and all behind it from being trimmed. Systems' ids are secrets, their hashes are not.
+    fn tell(&self, segment: u64, pinned: usize, behind: &[SystemId]) {
+        let named: Vec<_> = behind.iter().take(TOLD_MAX).map(|id| hashed(&id.to_string())).collect();
+        tracing::warn!(
+            segment,
+            pinned_segments = pinned,
+            systems = behind.len(),
+            hashes = named.join(" "),
+            "these systems' states can't be saved, and keep the log from being trimmed until it is full: `mipro state verify` \
+             names them and says what is wrong, `mipro state repair` what can be done; see docs/durability.md, \"A system that \
+             holds the log back\""
+        );
     }
 
     /// Hands laggards to the engine, as many as it takes now.
@@ -164,7 +186,9 @@ impl Archiver {
         let prepare = move |segments: &dyn Segments| {
             let raw = segments.bytes(id)?;
             let runs = index::survey(&raw, visit)?;
-            let stored = zstd::bulk::compress(&raw, 1).map_err(|_| ArchiveError::Panicked)?.into();
+            let stored = zstd::bulk::compress(&raw, 1)
+                .map_err(|error| ArchiveError::Compress { reason: error.to_string() })?
+                .into();
             Ok::<_, ArchiveError>(Ready { raw, runs, stored })
         };
         let ready = self.segments(prepare).await??;
@@ -228,7 +252,7 @@ impl Archiver {
         let Some(there) = self.find(key).await? else { return Ok(None) };
         let (stored_bytes, length) = (there.len() as u64, raw.len());
         let inflate = move || zstd::bulk::decompress(&there, length).ok();
-        let inflated = self.options.offload.run(inflate).await.map_err(|_| ArchiveError::Panicked)?;
+        let inflated = self.options.offload.run(inflate).await?;
         Ok(inflated.filter(|inflated| inflated == raw).map(|_| stored_bytes))
     }
 
@@ -282,8 +306,8 @@ impl Archiver {
         work: impl FnOnce(&dyn Segments) -> R + Send + 'static,
     ) -> Result<R, ArchiveError> {
         let log = Arc::clone(&self.log);
-        let run = self.options.offload.run(move || log.segments().map(work)).await;
-        run.ok().flatten().ok_or(ArchiveError::Panicked)
+        let run = self.options.offload.run(move || log.segments().map(work)).await?;
+        run.ok_or(ArchiveError::NoSegments)
     }
 }
 
