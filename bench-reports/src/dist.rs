@@ -109,11 +109,19 @@ impl Recorder {
 
     /// Adds a sample; values outside 1 ns … 1 h are clamped.
     pub fn record_ns(&mut self, value_ns: u64) {
+        self.record_n_ns(value_ns, 1);
+    }
+
+    /// Adds a sample `count` times; clamped like [`Recorder::record_ns`].
+    pub(crate) fn record_n_ns(&mut self, value_ns: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         let value = value_ns.clamp(1, VALUE_MAX_NS);
-        self.sum_ns += u128::from(value);
+        self.sum_ns += u128::from(value) * u128::from(count);
         self.min_ns = self.min_ns.min(value);
         self.max_ns = self.max_ns.max(value);
-        self.add(value, 1);
+        self.add(value, count);
     }
 
     /// Samples so far.
@@ -238,10 +246,7 @@ impl Recorder {
         let decoded = decode(hdr)?;
         for step in decoded.iter_recorded() {
             let value = decoded.median_equivalent(step.value_iterated_to()).clamp(1, VALUE_MAX_NS);
-            recorder.sum_ns += u128::from(value) * u128::from(step.count_at_value());
-            recorder.min_ns = recorder.min_ns.min(value);
-            recorder.max_ns = recorder.max_ns.max(value);
-            recorder.add(value, step.count_at_value());
+            recorder.record_n_ns(value, step.count_at_value());
         }
         Ok(recorder)
     }
@@ -280,6 +285,34 @@ impl FromIterator<u64> for Recorder {
 }
 
 impl Dist {
+    /// The value in microseconds that `percentile` (above 0, below 100) of the samples do not exceed: as it is reported where it
+    /// is, else from the histogram. `None` with fewer than [`SAMPLES_BEYOND_MIN`] samples beyond it, or without a histogram.
+    #[must_use]
+    pub fn percentile_us(&self, percentile: f64) -> Option<f64> {
+        let reported = [
+            (50.0, self.p50_us),
+            (90.0, self.p90_us),
+            (95.0, self.p95_us),
+            (99.0, self.p99_us),
+            (99.9, self.p99_9_us),
+        ];
+        if let Some((_, value)) = reported.into_iter().find(|(of, _)| (of - percentile).abs() < 1e-9) {
+            return value;
+        }
+        if self.count < Self::samples_needed(percentile) {
+            return None;
+        }
+        let value_ns = Recorder::from_dist(self).ok()?.quantile_ns(percentile / 100.0)?;
+        Some(us(value_ns))
+    }
+
+    /// Samples without which a percentile is not shown.
+    #[must_use]
+    pub fn samples_needed(percentile: f64) -> u64 {
+        // A thousandth of a sample more or less is rounding.
+        (SAMPLES_BEYOND_MIN as f64 / (1.0 - percentile / 100.0) - 1e-3).ceil() as u64
+    }
+
     /// The distribution that a base64 V2 or V2-deflate histogram of nanoseconds holds.
     ///
     /// # Errors
@@ -319,7 +352,7 @@ fn round_us(us: f64) -> f64 {
     (us * 1000.0).round() / 1000.0
 }
 
-fn encode(histogram: &Histogram<u64>) -> String {
+pub(crate) fn encode(histogram: &Histogram<u64>) -> String {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
         .serialize(histogram, &mut bytes)

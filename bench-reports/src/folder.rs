@@ -1,10 +1,9 @@
 //! A run's folder: `bench-reports/runs/<UTC time>-<commit>/`, and `bench-reports/runs/latest` → the last one written.
 //!
 //! It holds `report.json`, `report.html`, the configuration used, flamegraphs (`*.svg`) where there was profiling, and
-//! HdrHistogram interval logs (values in nanoseconds): `rollout.hlog`, `overhead.hlog` and one `stage.<name>.hlog` a stage, each with one line a rung, tagged by its name.
+//! HdrHistogram interval logs (values in nanoseconds): `rollout.hlog`, `overhead.hlog` and one `stage.<name>.hlog` a stage,
+//! each with one line a rung, tagged by its name.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +12,10 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::dist::Dist;
+use crate::hlog;
 use crate::html;
 use crate::json::{self, Error, write_atomically};
-use crate::schema::{Report, Rung};
+use crate::schema::Report;
 
 /// Name of the report in a run's folder.
 pub const REPORT_JSON: &str = "report.json";
@@ -121,7 +120,7 @@ impl RunFolder {
         write_atomically(&self.dir.join(CONFIG), config.as_bytes())?;
         let page = html::render_with(report, &html::flamegraphs(&self.dir));
         write_atomically(&self.dir.join(REPORT_HTML), page.as_bytes())?;
-        for (name, log) in interval_logs(report) {
+        for (name, log) in hlog::of_report(report) {
             write_atomically(&self.dir.join(format!("{name}.hlog")), log.as_bytes())?;
         }
         json::write(&self.dir.join(REPORT_JSON), report)?;
@@ -151,57 +150,4 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io { action, path: path.to_owned(), source }
-}
-
-/// The interval logs of a report, by file name without ending.
-fn interval_logs(report: &Report) -> BTreeMap<String, String> {
-    let started = OffsetDateTime::parse(&report.run.started_at, &Rfc3339).map_or(0.0, |at| {
-        // Milliseconds are what the header shows.
-        (at.unix_timestamp_nanos() / 1_000_000) as f64 / 1000.0
-    });
-    let mut logs = BTreeMap::new();
-    for rung in &report.rungs {
-        add_line(&mut logs, "rollout", started, rung, &rung.rollout.response);
-        add_line(&mut logs, "overhead", started, rung, &rung.overhead);
-        for (stage, figures) in &rung.stages {
-            add_line(&mut logs, &format!("stage.{}", file_safe(stage)), started, rung, &figures.dist);
-        }
-    }
-    logs
-}
-
-/// Appends one interval line, `Tag=<rung>,<start>,<length>,<largest>,<histogram>`, to the log of that name.
-fn add_line(logs: &mut BTreeMap<String, String>, name: &str, started: f64, rung: &Rung, dist: &Dist) {
-    if dist.hdr.is_empty() {
-        return;
-    }
-    let log = logs.entry(name.to_owned()).or_insert_with(|| header(name, started));
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        log,
-        "Tag={},{:.3},{:.3},{:.0},{}",
-        tag_safe(&rung.name),
-        rung.started_seconds,
-        rung.wall_seconds,
-        dist.max_us.unwrap_or_default() * 1000.0,
-        dist.hdr
-    );
-}
-
-/// The version line and the legend that readers of such logs expect, with times relative to the run's start.
-fn header(name: &str, started: f64) -> String {
-    format!(
-        "#[{name}: one interval a rung, values in nanoseconds]\n#[Histogram log format version 1.3]\n#[StartTime: {started:.3} \
-         (seconds since epoch)]\n#[BaseTime: {started:.3} (seconds since epoch)]\n\
-         \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n"
-    )
-}
-
-/// Tags may have neither commas nor white space.
-fn tag_safe(name: &str) -> String {
-    name.chars().map(|c| if c == ',' || c.is_whitespace() || c.is_control() { '_' } else { c }).collect()
-}
-
-fn file_safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
 }

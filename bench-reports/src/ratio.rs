@@ -3,14 +3,19 @@
 //! The rungs of a ladder run one after the other, so these intervals know the spread of the samples and nothing of a machine
 //! that changed in between: they are there where no paired comparison is, and the page says which is which.
 
+use crate::compare::student;
 use crate::dist::Dist;
 use crate::schema::{Rung, StageReport};
 
 #[cfg(test)]
 mod tests;
 
-/// Normal quantile of the two-sided 90 % interval.
-const Z_90: f64 = 1.644_853_626_951_472_2;
+/// One-sided probability of the two-sided 90 % interval.
+const ONE_SIDED: f64 = 0.95;
+
+/// Beyond so many degrees of freedom Student's distribution is the normal one, to four digits; reading it takes time in
+/// proportion to them.
+const DEGREES_MAX: u32 = 10_000;
 
 /// A ratio with the 90 % interval around it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,18 +71,9 @@ impl Ratio {
         }
         let value = after.us / before.us;
         let error = after.relative_error.zip(before.relative_error).map(|(a, b)| a.hypot(b));
-        let half = error.map(|error| error * t_90(after.samples.min(before.samples) - 1));
+        let degrees = u32::try_from(after.samples.min(before.samples).saturating_sub(1)).unwrap_or(u32::MAX);
+        let half = error.map(|error| error * student::quantile(ONE_SIDED, degrees.clamp(1, DEGREES_MAX)));
         let interval = half.filter(|_| value > 0.0).map(|half| (value * (-half).exp(), value * half.exp()));
         Some(Self { value, interval })
     }
-}
-
-/// Student's t quantile of the two-sided 90 % interval, by Cornish and Fisher's expansion around the normal one (Abramowitz
-/// and Stegun 26.7.5): within 1 % from 3 degrees of freedom on, wide enough below.
-fn t_90(degrees: u64) -> f64 {
-    let (z, v) = (Z_90, degrees.max(1) as f64);
-    let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
-    z + (z3 + z) / (4.0 * v)
-        + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * v * v)
-        + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * z) / (384.0 * v.powi(3))
 }

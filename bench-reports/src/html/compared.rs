@@ -39,23 +39,9 @@ pub(super) fn tone(verdict: &CompareVerdict) -> &'static str {
     }
 }
 
-/// What a verdict has to add to its word.
-fn detail(verdict: &CompareVerdict) -> String {
-    match verdict {
-        CompareVerdict::Inconclusive { more_pairs, reason } => {
-            let more = more_pairs.map_or_else(String::new, |more| {
-                format!("; about {} more would tell", counted(more as usize, "pair", "pairs"))
-            });
-            format!("{reason}{more}")
-        }
-        CompareVerdict::Invalid { reasons } => reasons.join("; "),
-        _ => String::new(),
-    }
-}
-
 fn compared(page: &mut Html, comparison: &Comparison) {
     let on = if comparison.rung.is_empty() { String::new() } else { format!(" on {}", comparison.rung) };
-    let (word, said) = (comparison.verdict.word(), detail(&comparison.verdict));
+    let (word, said) = (comparison.verdict.word(), comparison.verdict.detail());
     let set_aside = match comparison.pairs_invalid.len() {
         0 => String::new(),
         set_aside => format!(", {} set aside", thousands(set_aside as f64)),
@@ -86,12 +72,6 @@ fn compared(page: &mut Html, comparison: &Comparison) {
             Esc(&pair.reasons.join("; "))
         ));
     }
-}
-
-/// `p50` for 0.5, `p99.9` for 0.999.
-fn quantile(quantile: f64) -> String {
-    let text = format!("{:.3}", quantile * 100.0);
-    format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn change(share: f64) -> String {
@@ -141,7 +121,7 @@ fn endpoints(page: &mut Html, comparison: &Comparison) {
                 .map_or_else(Cell::nothing, |effect| Cell::figure(&change(of(effect)), of(effect)))
         };
         table.row(vec![
-            Cell::markup(format!("<code>{}</code> {}", Esc(&endpoint.name), quantile(endpoint.quantile))),
+            Cell::markup(format!("<code>{}</code>", Esc(&endpoint.title()))),
             Cell::text(endpoint.verdict.word()).class(tone(&endpoint.verdict)),
             share(|effect| effect.share).strong(),
             Cell::markup(tree(endpoint, scale)).class("logcell"),
@@ -157,13 +137,8 @@ fn endpoints(page: &mut Html, comparison: &Comparison) {
 }
 
 fn rule(endpoint: &EndpointComparison) -> String {
-    let rule = match endpoint.gate {
-        GateRule::Margin { share } => format!("at most {} longer", change(share)),
-        GateRule::Ceiling { max_us } => format!("below {} ms", ms(max_us)),
-        GateRule::Shown => "shown only".to_owned(),
-    };
-    let said = detail(&endpoint.verdict);
-    if said.is_empty() { rule } else { format!("{rule}. {said}") }
+    let parts = [endpoint.rule(), endpoint.verdict.detail()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 fn tree(endpoint: &EndpointComparison, scale: Scale) -> String {
@@ -177,16 +152,7 @@ fn tree(endpoint: &EndpointComparison, scale: Scale) -> String {
         _ => String::new(),
     };
     let Some(effect) = endpoint.effect else { return String::new() };
-    let title = format!(
-        "{} {}: {} ({} to {}), {} and {} ms",
-        endpoint.name,
-        quantile(endpoint.quantile),
-        change(effect.share),
-        change(effect.lower),
-        change(effect.upper),
-        ms_or_nothing(endpoint.a_us),
-        ms_or_nothing(endpoint.b_us)
-    );
+    let title = format!("{}: {}", endpoint.title(), endpoint.seen());
     let tone = match () {
         () if effect.upper < 0.0 => "less",
         () if effect.lower > 0.0 => "more",
@@ -213,7 +179,7 @@ fn scatter(page: &mut Html, comparison: &Comparison, endpoint: &EndpointComparis
         comparison.slices.iter().filter_map(|slice| Some((slice, value_us(slice)?))).collect();
     let Some(last_s) = slices.iter().map(|(slice, _)| slice.started_s).reduce(f64::max) else { return };
     let scale = Scale::linear(slices.iter().map(|(_, us)| us / 1000.0).fold(0.0, f64::max));
-    let name = format!("{} {}", endpoint.name, quantile(endpoint.quantile));
+    let name = endpoint.title();
     let name = Esc(&name);
     page.put(format_args!(
         "<figure>\n<figcaption>{name} of each slice, ms, in time order</figcaption>\n\

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mipro_bench_reports::{
-    Accounting, CompareVerdict, CountSet, Counts, DatabaseReport, Dist, Environment, Loss, LossCount,
-    Makespan, OperationReport, ProcessReport, Recorder, Report, ResourcePoint, Run, Rung, SCHEMA, Speedup,
-    StageReport, StateGrowth, Times, Validity, Verdict, seed_table,
+    Accounting, CountSet, Counts, DatabaseReport, Dist, Environment, InvalidPair, Loss, LossCount, Makespan,
+    OperationReport, ProcessReport, Recorder, Report, ResourcePoint, Run, Rung, SCHEMA, Speedup, StageReport,
+    StateGrowth, Times, Validity, Verdict, seed_table,
 };
 use mipro_telemetry::{Group, Stage};
 
@@ -126,7 +126,11 @@ fn rung(plan: &Plan, started_seconds: f64) -> Rung {
         add(&mut rollout, &sums.llm);
         rung.overhead = dist(&sums.overhead);
         group_up(&mut rung, &sums);
-        rung.counts = Counts { critical: count_set(plan.counts[0]), background: count_set(plan.counts[1]) };
+        rung.counts = Counts {
+            critical: count_set(plan.counts[0]),
+            background: count_set(plan.counts[1]),
+            ..Counts::default()
+        };
         rung.counts.critical.llm_calls = 1.0;
         rung.counts.background.log_syncs = if plan.durability == "disk" { 2.71 } else { 0.0 };
     }
@@ -198,7 +202,6 @@ fn processes(rung: &mut Rung, plan: &Plan) {
         concurrent_calls: Some(count(racing, 1000)),
     });
 }
-
 /// The whole report.
 pub(crate) fn report() -> Report {
     let mut rungs: Vec<Rung> = Vec::new();
@@ -229,7 +232,7 @@ pub(crate) fn report() -> Report {
         environment: environment(),
         rungs,
         seed_rows,
-        comparisons: comparisons::all(),
+        comparisons: vec![comparisons::revisions(), comparisons::rungs()],
         verdicts: vec![
             Verdict {
                 name: "stages + other = total, every operation".to_owned(),
@@ -304,13 +307,11 @@ pub(crate) fn hostile() -> Report {
         rung.database.server_execution_us.insert(bad.to_owned(), 1.0);
     }
     for comparison in &mut report.comparisons {
-        set(&mut comparison.a);
-        set(&mut comparison.b);
-        set(&mut comparison.rung);
+        [&mut comparison.a, &mut comparison.b, &mut comparison.rung].into_iter().for_each(set);
         comparison.endpoints.iter_mut().for_each(|endpoint| set(&mut endpoint.name));
-        comparison.pairs_invalid.iter_mut().flat_map(|pair| &mut pair.reasons).for_each(set);
-        comparison.slices.iter_mut().for_each(|slice| slice.invalid = vec![bad.to_owned()]);
-        comparison.verdict = CompareVerdict::Invalid { reasons: vec![bad.to_owned()] };
+        comparison.slices.iter_mut().for_each(|slice| slice.invalid.push(bad.to_owned()));
+        comparison.pairs_invalid.push(InvalidPair { pair: 99, reasons: vec![bad.to_owned()] });
+        comparison.invalidate(bad.to_owned());
     }
     for row in &mut report.seed_rows {
         set(&mut row.operation);

@@ -1,0 +1,93 @@
+//! What was counted becomes what is allowed: the counts of `budgets.toml` rewritten from a report, and nothing else of it.
+
+use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use super::counts::count_of;
+use super::{Budgets, Error, believable};
+use crate::format::per_rollout;
+use crate::schema::Report;
+
+/// New text for `budgets.toml`, and what became of the old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Comments, order, limits and marks are as they were.
+    pub text: String,
+    /// Each changed count: `blob critical.db_round_trips: 18 → 19`.
+    pub changed: Vec<String>,
+    /// Counts that the report could not tell, with the reason; they are as they were.
+    pub kept: Vec<String>,
+}
+
+/// Puts a report's counts into every count that `text` has a budget for. Which counts are budgeted, and how far each may move,
+/// stays a person's decision.
+///
+/// # Errors
+/// When `text` is no budgets file.
+pub fn accept(text: &str, report: &Report) -> Result<Accepted, Error> {
+    let budgets = Budgets::parse(text)?;
+    let mut document: DocumentMut = text.parse().map_err(|error| Error::Edit(Box::new(error)))?;
+    let mut accepted = Accepted { text: String::new(), changed: vec![], kept: vec![] };
+    for (rung, of) in &budgets.counts {
+        for (part, counts) in [("critical", &of.critical), ("background", &of.background)] {
+            for (count, budget) in counts {
+                let name = format!("{rung} {part}.{count}");
+                let seen = believable(report, rung).and_then(|measured| {
+                    count_of(&measured.counts, part, count).ok_or_else(|| "not counted".to_owned())
+                });
+                match seen.map(rounded) {
+                    Err(reason) => accepted.kept.push(format!("{name}: {reason}")),
+                    Ok(seen) if (seen - budget.value).abs() < 1e-9 => {}
+                    Ok(seen) => {
+                        if let Some(item) = find(&mut document, &["counts", rung, part, count]) {
+                            set(item, seen);
+                        }
+                        let (old, new) = (per_rollout(budget.value), per_rollout(seen));
+                        accepted.changed.push(format!("{name}: {old} → {new}"));
+                    }
+                }
+            }
+        }
+    }
+    if !accepted.changed.is_empty() {
+        let from = format!("{}: {}", report.run.id, report.run.command);
+        if let Some(item) = document.get_mut("accepted_from") {
+            replace(item, Value::from(from));
+        } else {
+            document.insert("accepted_from", toml_edit::value(from));
+        }
+    }
+    accepted.text = document.to_string();
+    Ok(accepted)
+}
+
+/// Three digits after the point: what is left of a division by the number of rollouts.
+fn rounded(count: f64) -> f64 {
+    (count * 1000.0).round() / 1000.0
+}
+
+fn find<'a>(document: &'a mut DocumentMut, path: &[&str]) -> Option<&'a mut Item> {
+    path.iter().try_fold(document.as_item_mut(), |item, key| {
+        item.as_table_like_mut().and_then(|table: &mut dyn TableLike| table.get_mut(key))
+    })
+}
+
+/// The number itself, or the `value` of a table.
+fn set(item: &mut Item, count: f64) {
+    let value = if count.fract() == 0.0 { Value::from(count as i64) } else { Value::from(count) };
+    match item.as_table_like_mut() {
+        Some(table) => {
+            if let Some(inner) = table.get_mut("value") {
+                replace(inner, value);
+            }
+        }
+        None => replace(item, value),
+    }
+}
+
+/// Another value with the white space and the comment of the old one.
+fn replace(item: &mut Item, mut value: Value) {
+    if let Some(old) = item.as_value() {
+        *value.decor_mut() = old.decor().clone();
+    }
+    *item = Item::Value(value);
+}
