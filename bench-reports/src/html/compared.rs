@@ -3,7 +3,7 @@
 
 use super::markup::{Cell, Column, Esc, Html, Table};
 use super::svg::{Scale, axis, grid, y_axis};
-use crate::format::{counted, ms, ms_or_nothing, thousands, three_digits};
+use crate::format::{counted, ms, thousands, three_digits};
 use crate::schema::{
     CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, Report, Side, SliceFigures,
 };

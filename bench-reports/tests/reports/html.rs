@@ -178,3 +178,47 @@ fn an_unreadable_histogram_costs_its_curve_only() {
     // One of its two curves, and its lines of CPU and memory.
     assert_eq!(html.matches("class=\"endlabel h1\"").count(), 3);
 }
+
+/// A section's markup.
+fn section<'a>(html: &'a str, id: &str) -> &'a str {
+    let from = html.find(&format!("<section id=\"{id}\"")).unwrap();
+    &html[from..from + html[from..].find("</section>").unwrap()]
+}
+
+/// What stands between two pieces of markup, wherever they occur, with tags taken out.
+fn between(html: &str, from: &str, to: &str) -> Vec<String> {
+    let plain = |text: &str| {
+        text.split('<').map(|part| part.split_once('>').map_or(part, |(_, rest)| rest)).collect()
+    };
+    html.split(from).skip(1).map(|part| plain(part.split(to).next().unwrap())).collect()
+}
+
+#[test]
+fn what_the_drawings_say() {
+    let html = render_with(&fixture::report(), &[fixture::flamegraph()]);
+    let stages = section(&html, "stages");
+    let mut said = between(stages, "<p class=\"answer\">", "</p>");
+    said.extend(between(stages, "<summary>", "</summary>"));
+    said.extend(between(stages.split("</details>").next().unwrap(), "<title>", "</title>"));
+    said.extend(between(section(&html, "forest"), "<title>", "</title>"));
+    said.extend(between(section(&html, "flames"), "<title>", "</title>"));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+/// A comparison of two rungs takes the place of what their own histograms say, for the endpoints that it has.
+#[test]
+fn intervals_come_from_comparisons_where_there_are_some() {
+    let of = |report: &mipro_bench_reports::Report| {
+        let html = render(report);
+        let lines = between(section(&html, "forest"), "<title>pooled against blob, ", "</title>");
+        [lines.iter().filter(|line| line.ends_with("p50 of a paired comparison")).count(), lines.len()]
+    };
+    let mut report = fixture::report();
+    assert_eq!(
+        of(&report),
+        [8, 10],
+        "both against the rung before and against the first; the LLM is not compared"
+    );
+    report.comparisons.clear();
+    assert_eq!(of(&report), [0, 10]);
+}
