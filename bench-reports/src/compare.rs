@@ -19,7 +19,7 @@ mod judge;
 mod pairs;
 mod resample;
 mod says;
-mod student;
+pub(crate) mod student;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,8 @@
 //! A run's folder: `bench-reports/runs/<UTC time>-<commit>/`, and `bench-reports/runs/latest` → the last one written.
 //!
-//! It holds `report.json`, `report.html`, the configuration used, and HdrHistogram interval logs (values in nanoseconds):
-//! `rollout.hlog`, `overhead.hlog` and one `stage.<name>.hlog` a stage, each with one line a rung, tagged by its name.
+//! It holds `report.json`, `report.html`, the configuration used, flamegraphs (`*.svg`) where there was profiling, and
+//! HdrHistogram interval logs (values in nanoseconds): `rollout.hlog`, `overhead.hlog` and one `stage.<name>.hlog` a stage,
+//! each with one line a rung, tagged by its name.
 
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::hlog;
+use crate::html;
 use crate::json::{self, Error, write_atomically};
 use crate::schema::Report;
 
@@ -109,13 +111,15 @@ impl RunFolder {
         self.dir.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Writes everything, `report.json` last, then moves `latest`. May be called again with a fuller report.
+    /// Writes everything, `report.json` last, then moves `latest`. Flamegraphs (`*.svg`) that are in the folder by then are drawn
+    /// into the page. May be called again with a fuller report.
     ///
     /// # Errors
     /// When a file cannot be written; those already written stay.
     pub fn write(&self, report: &Report, config: &str) -> Result<(), Error> {
         write_atomically(&self.dir.join(CONFIG), config.as_bytes())?;
-        write_atomically(&self.dir.join(REPORT_HTML), crate::html::render(report).as_bytes())?;
+        let page = html::render_with(report, &html::flamegraphs(&self.dir));
+        write_atomically(&self.dir.join(REPORT_HTML), page.as_bytes())?;
         for (name, log) in hlog::of_report(report) {
             write_atomically(&self.dir.join(format!("{name}.hlog")), log.as_bytes())?;
         }

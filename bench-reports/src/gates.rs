@@ -18,7 +18,7 @@ mod counts;
 mod tests;
 
 pub use accept::{Accepted, accept};
-pub use budgets::{Allowance, Budgets, Ceiling, CountBudget, CountBudgets, Erratic, Margin, SCHEMA};
+pub use budgets::{Allowance, Budgets, Ceiling, CountBudget, CountBudgets, Erratic, Margin, SCHEMA, Shape};
 pub use ceilings::ceilings;
 pub use comparisons::comparisons;
 pub use counts::counts;

@@ -5,27 +5,44 @@
 
 use crate::schema::Report;
 
+mod compared;
 mod details;
+mod flame;
+mod forest;
 mod head;
 mod ladder;
 mod markup;
 mod percentiles;
+mod resources;
 mod seed;
 mod stages;
 mod svg;
 #[cfg(test)]
 mod tests;
+mod waterfall;
+
+pub use flame::{Flamegraph, flamegraphs};
 
 use markup::{Esc, Html};
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
 /// `sha256-` of [`SCRIPT`], so that the page's policy lets this one script run and no other; a test says when it is stale.
-const SCRIPT_HASH: &str = "sha256-WnPbZFrYyD9xcatoO1wUUR0s8iWcAyBWarrRo7ZMZgI=";
+const SCRIPT_HASH: &str = "sha256-Vg3MksPtvJ9OqEWkeaVMfVaujD6kgpQ/jendgztshsc=";
 
-/// The page.
+/// Flamegraphs are drawn as far as the page stays below this; 3 MB open at once everywhere.
+const PAGE_BYTES_MAX: usize = 2_800_000;
+
+/// The page of a report without flamegraphs.
 #[must_use]
 pub fn render(report: &Report) -> String {
+    render_with(report, &[])
+}
+
+/// The page, with flamegraphs drawn into it (see [`flamegraphs`]). Figures, drawings and a full ladder's tables take some
+/// 600 KB; of the flamegraphs as much is drawn as keeps the page under 3 MB, and the page names what was left out.
+#[must_use]
+pub fn render_with(report: &Report, flames: &[Flamegraph]) -> String {
     let mut page = Html::default();
     page.put(format_args!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -39,14 +56,22 @@ pub fn render(report: &Report) -> String {
     page.raw(svg::PATTERNS);
     head::render(&mut page, report);
     page.raw("<main>\n");
-    ladder::render(&mut page, report);
     stages::render(&mut page, report);
+    ladder::render(&mut page, report);
+    forest::render(&mut page, report);
+    compared::render(&mut page, report);
     percentiles::render(&mut page, report);
-    seed::render(&mut page, report);
     ladder::counts(&mut page, report);
-    details::render(&mut page, report);
+    seed::render(&mut page, report);
+    resources::render(&mut page, report);
+    let mut rest = Html::default();
+    details::render(&mut rest, report);
+    let room = PAGE_BYTES_MAX.saturating_sub(page.len() + rest.len());
+    flame::render(&mut page, flames, room);
+    page.raw(&rest.finish());
     page.raw("</main>\n");
     head::foot(&mut page, report);
+    page.raw("<p id=\"tip\" role=\"status\" hidden></p>\n");
     page.put(format_args!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
     page.finish()
 }

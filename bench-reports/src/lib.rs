@@ -16,6 +16,7 @@ pub mod hlog;
 pub mod html;
 pub mod json;
 mod losses;
+mod ratio;
 pub mod schema;
 pub mod seed_table;
 pub mod text;

@@ -159,6 +159,9 @@ pub struct Rung {
     /// Measured against the mock's own plan; null where no plan was seen.
     #[serde(default)]
     pub makespan: Option<Makespan>,
+    /// What the service used with so many clients at once, in rising order of clients; empty where not measured.
+    #[serde(default)]
+    pub resources: Vec<ResourcePoint>,
 }
 
 /// Three views of the same thing. `response = lag + service`.
@@ -322,6 +325,17 @@ pub struct ProcessReport {
     pub cpu_seconds: f64,
     /// Peak resident set since the process began, which may have been before the rung (0 once it has ended).
     pub rss_max_bytes: u64,
+}
+
+/// What the service's process used while a number of clients called it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourcePoint {
+    /// Rollouts in flight at most.
+    pub clients: u32,
+    /// CPU time over wall time, in percent of one core: 200 is two cores in full use.
+    pub cpu_pct: f64,
+    /// Resident set at the end of this level.
+    pub rss_bytes: u64,
 }
 
 /// What was lost on a kill.

@@ -68,7 +68,9 @@ pub fn render(report: &Report, style: Style) -> String {
     page.database(report);
     page.growth(report);
     page.makespan(report);
+    page.resources(report);
     page.accounting(report);
+    page.comparisons(report);
     page.verdicts(report);
     page.text
 }

@@ -34,6 +34,40 @@ pub(crate) fn other_share(rung: &Rung) -> Option<f64> {
     (overhead > 0.0).then(|| group_us(rung, Group::Other).unwrap_or_default() / overhead)
 }
 
+/// A stage or roll-up with its mean time per rollout, in microseconds.
+pub(crate) type Part<'a> = (&'a str, f64);
+
+/// A rung's overhead by stage: what callers wait for, the LLM left out, `other` last; their sum is the overhead's mean.
+pub(crate) fn overhead_stages(rung: &Rung) -> Vec<Part<'_>> {
+    let group = |name: &str| Stage::from_name(name).map_or(Group::Other, Stage::group);
+    let ours = |name: &str| !matches!(group(name), Group::Llm | Group::Background);
+    let order = |name: &str| match Stage::from_name(name) {
+        Some(Stage::Other) => usize::MAX,
+        Some(stage) => stage as usize,
+        None => usize::MAX - 1,
+    };
+    let mut parts: Vec<Part<'_>> = rung
+        .stages
+        .iter()
+        .filter(|(name, stage)| ours(name) && stage.per_rollout_us > 0.0)
+        .map(|(name, stage)| (name.as_str(), stage.per_rollout_us))
+        .collect();
+    parts.sort_by_key(|(name, _)| order(name));
+    parts
+}
+
+/// What most of a rung's overhead is: its largest roll-up.
+pub(crate) fn dominant_group(rung: &Rung) -> Option<(Group, f64)> {
+    let groups = GROUPS.into_iter().filter(|group| *group != Group::Llm);
+    let timed = groups.filter_map(|group| Some((group, group_us(rung, group)?)));
+    timed.filter(|(_, us)| *us > 0.0).max_by(|(_, a), (_, b)| a.total_cmp(b))
+}
+
+/// What most of a rung's overhead is: its largest stage.
+pub(crate) fn dominant_stage(rung: &Rung) -> Option<Part<'_>> {
+    overhead_stages(rung).into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b))
+}
+
 /// What a rollout spends outside the service: task app, network, client.
 pub(crate) fn outside_us(rung: &Rung) -> f64 {
     let inside: f64 = GROUPS.iter().filter_map(|group| group_us(rung, *group)).sum();

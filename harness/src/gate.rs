@@ -19,15 +19,15 @@ use crate::options::{BenchOptions, Error};
 #[cfg(test)]
 mod tests;
 
-/// Rollouts a rung makes: enough that half a rollout's rounding is no count, few enough that all rungs take seconds.
-pub const ROLLOUTS: u64 = 20;
+/// Rollouts a rung makes where the budgets don't say: enough that half a rollout's rounding is no count, few enough that all rungs take seconds.
+const ROLLOUTS: u64 = 20;
 /// The stack whose database has no wire, so that nothing can be counted on it.
 const EMBEDDED: &str = "embedded";
 
 /// What `mipro gate` may be told.
 #[derive(Debug, Clone)]
 pub struct GateOptions {
-    /// The testbed of counts and ceilings. Its rungs, systems and concurrency are the gate's own business.
+    /// The testbed of counts and ceilings; what [`ladder`] sets in it is not looked at.
     pub bench: BenchOptions,
     /// What is allowed.
     pub budgets: Budgets,
@@ -46,38 +46,51 @@ pub struct Gated {
     pub finished: Finished,
 }
 
-/// The ladder that a gate measures.
-#[must_use]
-pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> BenchOptions {
+/// The ladder that a gate measures: of the shape that the budgets say their counts are of.
+///
+/// # Errors
+/// When the budgets name no rung that there is, or a link that can't be read.
+pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> Result<BenchOptions, Error> {
     let named = budgets.rungs();
-    let rungs = RungName::ALL.iter().copied().filter(|rung| named.contains(&rung.name())).collect();
-    BenchOptions {
+    let rungs: Vec<RungName> =
+        RungName::ALL.iter().copied().filter(|rung| named.contains(&rung.name())).collect();
+    if rungs.is_empty() {
+        return Err(Error::Unexpected("the budgets name no rung of the ladder".to_owned()));
+    }
+    let serial = BenchOptions {
         rungs,
         systems: 1,
         concurrency: 1,
-        rollouts: Some(options.rollouts.unwrap_or(ROLLOUTS)),
+        rollouts: Some(ROLLOUTS),
         history: 0,
         loss: false,
         ablate: false,
         ..options.clone()
-    }
+    };
+    let Some(shape) = &budgets.run else { return Ok(serial) };
+    let link = shape.link.parse().map_err(|error| Error::Unexpected(format!("the budgets' link: {error}")))?;
+    Ok(BenchOptions {
+        link,
+        llm: shape.llm.clone(),
+        systems: shape.systems,
+        concurrency: shape.concurrency,
+        rollouts: Some(shape.rollouts),
+        ..serial
+    })
 }
 
 /// Measures and judges. Everything it starts is stopped before it returns. Cancelling `cancel` ends it early: no gate passes
 /// then.
 ///
 /// # Errors
-/// As [`bench::run`] and [`compare::run`]; and when the budgets name no rung that there is.
+/// As [`ladder`], [`bench::run`] and [`compare::run`].
 pub async fn run(
     options: &GateOptions,
     scratch: &Path,
     watcher: &dyn Watcher,
     cancel: &CancellationToken,
 ) -> Result<Gated, Error> {
-    let ladder = ladder(&options.bench, &options.budgets);
-    if ladder.rungs.is_empty() {
-        return Err(Error::Unexpected("the budgets name no rung of the ladder".to_owned()));
-    }
+    let ladder = ladder(&options.bench, &options.budgets)?;
     let places = [scratch.join("counts"), scratch.join("comparison")];
     for place in &places {
         std::fs::create_dir_all(place).map_err(|source| Error::Write { path: place.clone(), source })?;

@@ -109,11 +109,6 @@ impl Side {
         Ok(Self { which, label, plan: Some(plan), target, link, service, config })
     }
 
-    /// Whether its process can be stopped while the other side is measured.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.service.is_some()
-    }
-
     /// Stops its process until [`Side::resume`]; one that is not ours is left alone.
     pub(crate) fn pause(&self) {
         if let Some(service) = &self.service {

@@ -7,6 +7,7 @@
 mod account;
 mod client;
 mod error;
+mod figures;
 mod history;
 mod join;
 mod makespan;
@@ -25,7 +26,7 @@ pub use error::Error;
 pub use history::history;
 pub use options::{Options, StatusStyle};
 pub use outcome::{Identity, Outcome};
-pub use progress::{Progress, TerminalProgress, silent};
+pub use progress::{Figures, Progress, silent};
 pub use run::run;
 pub use schedule::Schedule;
 pub use setup::prepare;

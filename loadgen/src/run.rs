@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::figures;
 use crate::makespan::Layout;
 use crate::options::Options;
 use crate::outcome::Outcome;
@@ -203,6 +204,9 @@ impl<S: Session> Shared<S> {
         let done = self.done.load(Ordering::Relaxed);
         let in_flight = self.issued.load(Ordering::Relaxed).saturating_sub(done);
         progress.tick(done, self.errors.load(Ordering::Relaxed), in_flight);
+        if progress.wants_figures() {
+            progress.figures(&figures::so_far(&self.sheets));
+        }
     }
 
     /// One lane: a session after the other.

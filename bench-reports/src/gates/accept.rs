@@ -2,8 +2,8 @@
 
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use super::counts::count_of;
-use super::{Budgets, Error, believable};
+use super::counts::{count_of, countable};
+use super::{Budgets, Error};
 use crate::format::per_rollout;
 use crate::schema::Report;
 
@@ -31,8 +31,8 @@ pub fn accept(text: &str, report: &Report) -> Result<Accepted, Error> {
         for (part, counts) in [("critical", &of.critical), ("background", &of.background)] {
             for (count, budget) in counts {
                 let name = format!("{rung} {part}.{count}");
-                let seen = believable(report, rung).and_then(|measured| {
-                    count_of(&measured.counts, part, count).ok_or_else(|| "not counted".to_owned())
+                let seen = countable(&budgets, report, rung).and_then(|measured| {
+                    count_of(measured, part, count).ok_or_else(|| "not counted".to_owned())
                 });
                 match seen.map(rounded) {
                     Err(reason) => accepted.kept.push(format!("{name}: {reason}")),

@@ -3,6 +3,13 @@
 //! ```toml
 //! schema = "mipro.budgets/1"
 //!
+//! [run]                                  # what the counts are counts of
+//! rollouts = 20
+//! concurrency = 1
+//! systems = 1
+//! llm = "fixed:20ms"
+//! link = "same-region"
+//!
 //! [counts.blob.critical]                 # per rollout; a number is exact
 //! db_round_trips = 18
 //! s3_bytes = { value = 289120, soft = "5%", hard = "20%" }
@@ -27,6 +34,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Error;
 use crate::compare::{Endpoint, Rules};
+use crate::schema::Rung;
 use crate::threshold::Threshold;
 
 /// The value of [`Budgets::schema`].
@@ -41,6 +49,9 @@ pub struct Budgets {
     /// The run and its command that the counts were accepted from; empty where they were written by hand.
     #[serde(default)]
     pub accepted_from: String,
+    /// What kind of run the counts are of; a report of another kind has other counts, and is not held against them.
+    #[serde(default)]
+    pub run: Option<Shape>,
     /// By rung.
     #[serde(default)]
     pub counts: BTreeMap<String, CountBudgets>,
@@ -50,6 +61,22 @@ pub struct Budgets {
     /// Margins against the other side.
     #[serde(default)]
     pub comparisons: Vec<Margin>,
+}
+
+/// A run whose counts are the same every time: one rollout after the other, on one system.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Rollouts measured; what is done once a run is a share of them.
+    pub rollouts: u64,
+    /// Rollouts in flight. With more than one, a sync serves several and its count depends on time.
+    pub concurrency: u32,
+    /// Systems the rollouts are spread over.
+    pub systems: u32,
+    /// As `bench --llm` takes it.
+    pub llm: String,
+    /// As `bench --link` takes it.
+    pub link: String,
 }
 
 /// Counts of one rung.
@@ -179,6 +206,21 @@ impl Budgets {
             .map(|margin| Endpoint::gated(&margin.endpoint, margin.p / 100.0, margin.hard))
             .collect();
         Rules { endpoints, seed, ..Rules::default() }
+    }
+}
+
+impl Shape {
+    /// Why a rung's counts are not those of such a run; `None` where they are.
+    #[must_use]
+    pub fn mismatch(&self, rung: &Rung) -> Option<String> {
+        let wanted = (self.rollouts, self.concurrency, self.systems);
+        let found = (rung.rollouts, rung.concurrency, rung.systems);
+        // A rung without a service has no systems.
+        let same = wanted == found || (rung.systems == 0 && (wanted.0, wanted.1) == (found.0, found.1));
+        let text = |(rollouts, concurrency, systems): (u64, u32, u32)| {
+            format!("{rollouts} rollouts, {concurrency} in flight, on {systems} systems")
+        };
+        (!same).then(|| format!("counts are of {}; this run made {}", text(wanted), text(found)))
     }
 }
 

@@ -8,18 +8,21 @@ use mipro_telemetry::Stage;
 use super::budgets::{Budgets, CountBudget};
 use super::{GateOutcome, Kind, Outcome, believable, with_mark};
 use crate::format::per_rollout;
-use crate::schema::{CountSet, Counts, Report, Rung};
+use crate::schema::{CountSet, Report, Rung};
+
+/// What a count of a stage's calls begins with.
+const CALLS: &str = "calls.";
 
 /// Holds every budgeted count against what was counted.
 #[must_use]
 pub fn counts(budgets: &Budgets, report: &Report, today: Date) -> Vec<GateOutcome> {
     let mut outcomes = Vec::new();
     for (name, of) in &budgets.counts {
-        let rung = believable(report, name);
+        let rung = countable(budgets, report, name);
         for (part, counts) in [("critical", &of.critical), ("background", &of.background)] {
             for (count, budget) in counts {
                 let seen = rung.as_ref().map_err(Clone::clone).and_then(|rung| {
-                    count_of(&rung.counts, part, count)
+                    count_of(rung, part, count)
                         .map(|seen| (*rung, seen))
                         .ok_or_else(|| format!("{count} was not counted"))
                 });
@@ -29,6 +32,12 @@ pub fn counts(budgets: &Budgets, report: &Report, today: Date) -> Vec<GateOutcom
         }
     }
     outcomes
+}
+
+/// A rung whose counts may be held against the budgets, or why not.
+pub(super) fn countable<'a>(budgets: &Budgets, report: &'a Report, name: &str) -> Result<&'a Rung, String> {
+    let rung = believable(report, name)?;
+    budgets.run.as_ref().and_then(|shape| shape.mismatch(rung)).map_or(Ok(rung), Err)
 }
 
 fn judged(name: &str, count: &str, budget: &CountBudget, seen: Result<(&Rung, f64), String>) -> GateOutcome {
@@ -97,13 +106,18 @@ fn stages(count: &str, rung: &Rung) -> String {
     }
 }
 
-/// A count by its name in the report.
-pub(super) fn count_of(counts: &Counts, part: &str, name: &str) -> Option<f64> {
+/// A count by its name in the report, or `calls.<stage>`: how often a stage ran on the critical path.
+pub(super) fn count_of(rung: &Rung, part: &str, name: &str) -> Option<f64> {
+    let counts = &rung.counts;
     let (set, extra) = match part {
         "critical" => (&counts.critical, &counts.extra_critical),
         "background" => (&counts.background, &counts.extra_background),
         _ => return None,
     };
+    if let Some(stage) = name.strip_prefix(CALLS).filter(|_| part == "critical") {
+        let known = Stage::from_name(stage)?;
+        return Some(rung.stages.get(known.name()).map_or(0.0, |stage| stage.calls_per_rollout));
+    }
     let CountSet {
         db_round_trips,
         db_statements,

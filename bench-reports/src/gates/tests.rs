@@ -209,6 +209,40 @@ fn what_was_not_measured_passes_nothing() {
 }
 
 #[test]
+fn counts_of_another_kind_of_run_are_not_taken() {
+    let run = "[run]\nrollouts = 48\nconcurrency = 1\nsystems = 1\nllm = \"fixed:20ms\"\nlink = \"same-region\"\n\n# Exact.";
+    let text = BUDGETS.replace("# Exact.", run);
+    let shaped =
+        |concurrency| with(|rung| (rung.rollouts, rung.concurrency, rung.systems) = (48, concurrency, 1));
+    assert!(gates_of(&text, &shaped(1)).iter().all(|gate| gate.outcome == Outcome::Pass));
+    let many = &gates_of(&text, &shaped(10))[0];
+    assert_eq!(
+        (many.outcome, many.advice.as_str()),
+        (
+            Outcome::Invalid,
+            "counts are of 48 rollouts, 1 in flight, on 1 systems; this run made 48 rollouts, 10 in flight, on 1 systems"
+        )
+    );
+    assert_eq!(accept(&text, &shaped(10)).unwrap().text, text, "nor accepted");
+}
+
+#[test]
+fn calls_of_a_stage_are_counts() {
+    let text = "schema = \"mipro.budgets/1\"\n[counts.blob.critical]\n\"calls.db.query\" = 5\n\"calls.s3.get\" = 0\n\"calls.nope\" = 1\n";
+    let outcomes: Vec<Outcome> = gates_of(text, &report()).iter().map(|gate| gate.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Breach, Outcome::Invalid, Outcome::Pass], "in the order of their names");
+}
+
+/// The file that the project itself goes by.
+#[test]
+fn the_projects_own_budgets_read() {
+    let budgets = Budgets::parse(include_str!("../../budgets.toml")).unwrap();
+    assert!(budgets.run.is_some());
+    assert!(budgets.counts.len() >= 8, "the whole ladder has counts");
+    assert!(budgets.rules("parallel", 1).endpoints.iter().any(|of| of.name == "overhead"));
+}
+
+#[test]
 fn erratic_marks_end() {
     let marked = |until: &str| {
         let text = format!(
@@ -310,7 +344,7 @@ fn budgets_that_make_no_sense_are_refused() {
 fn accepting_changes_the_counts_and_nothing_else() {
     let mut measured = with(|rung| {
         rung.counts.critical.db_round_trips = 19.0;
-        rung.counts.critical.s3_bytes = 1234.567_89;
+        rung.counts.critical.s3_bytes = 1_234.567_89;
         rung.counts.background.log_syncs = 2.0;
     });
     (measured.run.id, measured.run.command) = ("run-1".to_owned(), "bench --quick".to_owned());

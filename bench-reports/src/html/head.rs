@@ -1,7 +1,7 @@
 //! The top of the page: the sentence, the verdict strip, and what it was all measured on.
 
 use super::markup::{Esc, Html};
-use crate::format::{NOTHING, bytes, counted, thousands, times, with_ms};
+use crate::format::{NOTHING, bytes, counted, percent, thousands, times, with_ms};
 use crate::headline::{added_us, before_after, headline, killed, llm_unchanged, llm_us};
 use crate::schema::{Report, Rung};
 use crate::view;
@@ -64,11 +64,25 @@ fn tiles(report: &Report) -> Vec<Tile> {
                 });
             }
         }
+        tiles.extend(dominant(before));
         tiles.push(loss(before, after));
         tiles.push(llm(before, after));
     }
     tiles.push(checks(report));
     tiles
+}
+
+/// What the service's time was spent on before: the first question of most readers.
+fn dominant(before: &Rung) -> Option<Tile> {
+    let (group, us) = view::dominant_group(before)?;
+    let (stage, stage_us) = view::dominant_stage(before)?;
+    let whole = view::overhead_mean_us(before);
+    Some(Tile {
+        label: "Most of it, before",
+        figure: format!("{} {}", view::label(group), percent(us / whole)),
+        detail: format!("{stage} {}", percent(stage_us / whole)),
+        tone: "",
+    })
 }
 
 fn loss(before: &Rung, after: &Rung) -> Tile {

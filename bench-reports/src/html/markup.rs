@@ -56,6 +56,11 @@ impl Html {
         self.raw("</section>\n");
     }
 
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn finish(self) -> String {
         self.0
     }

@@ -4,15 +4,13 @@
 use std::fmt::Write as _;
 
 use super::markup::{Esc, Html};
-use super::svg::{Scale, tick};
+use super::svg::{EndLabel, Scale, end_labels, hue, y_axis};
 use crate::dist::{Dist, SAMPLES_BEYOND_MIN};
 use crate::format::{ms, ms_or_nothing};
 use crate::schema::{Report, Rung};
 
 /// Height of the drawing in CSS pixels; label spacing depends on it.
 const HEIGHT: f64 = 320.0;
-/// Least distance of two labels at the right edge, in CSS pixels.
-const LABEL_GAP: f64 = 15.0;
 /// Largest over smallest beyond which the time axis is logarithmic.
 const LOG_FROM_RATIO: f64 = 20.0;
 /// Least distance of two points of a curve, as a share of the axis.
@@ -73,7 +71,7 @@ fn chart(page: &mut Html, report: &Report, title: &str, of: impl Fn(&Rung) -> Di
         .map(|curve| format!("{} p50 {}", curve.rung.name, ms_or_nothing(curve.dist.p50_us)))
         .collect();
     page.put(format_args!(
-        "<div class=\"plot\"><svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{} by percentile: {}\">\n",
+        "<div class=\"plot\" data-marks><svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{} by percentile: {}\">\n",
         Esc(title),
         Esc(&spoken.join(", "))
     ));
@@ -83,7 +81,13 @@ fn chart(page: &mut Html, report: &Report, title: &str, of: impl Fn(&Rung) -> Di
         line(page, curve, scale, x_max);
     }
     page.raw("</svg>\n");
-    labels(page, &curves, scale);
+    for curve in &curves {
+        knots(page, curve, scale, x_max);
+    }
+    let end = |curve: &Curve<'_>| curve.points.last().map_or(0.0, |(_, value)| 100.0 - scale.percent(*value));
+    let labels =
+        curves.iter().map(|curve| EndLabel { y_percent: end(curve), hue: curve.hue, name: &curve.rung.name });
+    page.raw(&end_labels(labels.collect(), HEIGHT));
     page.raw("</svg></div>\n");
 }
 
@@ -121,13 +125,7 @@ fn vertical(curves: &[Curve<'_>]) -> Scale {
 }
 
 fn axes(page: &mut Html, scale: Scale, x_max: f64) {
-    for value in scale.ticks() {
-        let y = 100.0 - scale.percent(value);
-        page.put(format_args!(
-            "<line class=\"grid\" x2=\"100%\" y1=\"{y:.2}%\" y2=\"{y:.2}%\"/><text class=\"ytick\" x=\"-8\" y=\"{y:.2}%\" dy=\"4\">{}</text>\n",
-            tick(value)
-        ));
-    }
+    page.raw(&y_axis(scale));
     for (quantile, label) in TICKS.iter().filter(|(quantile, _)| nines(*quantile) <= x_max) {
         let x = nines(*quantile) / x_max * 100.0;
         page.put(format_args!(
@@ -174,9 +172,27 @@ fn line(page: &mut Html, curve: &Curve<'_>, scale: Scale, x_max: f64) {
     }
 }
 
-/// The colour of a rung, by its place on the ladder.
-fn hue(index: usize) -> String {
-    format!("h{}", index % 10)
+/// The percentiles that are figures, as points to hover and to walk through with the keyboard.
+fn knots(page: &mut Html, curve: &Curve<'_>, scale: Scale, x_max: f64) {
+    let dist = curve.dist;
+    let figures = [
+        (0.5, "p50", dist.p50_us),
+        (0.9, "p90", dist.p90_us),
+        (0.95, "p95", dist.p95_us),
+        (0.99, "p99", dist.p99_us),
+        (0.999, "p99.9", dist.p99_9_us),
+    ];
+    for (quantile, name, us) in figures {
+        let Some(us) = us else { continue };
+        page.put(format_args!(
+            "<circle class=\"knot {}\" cx=\"{:.2}%\" cy=\"{:.2}%\" r=\"3.5\"><title>{}: {name} {} ms</title></circle>\n",
+            hue(curve.hue),
+            nines(quantile) / x_max * 100.0,
+            100.0 - scale.percent(us / 1000.0),
+            Esc(&curve.rung.name),
+            Esc(&ms(us))
+        ));
+    }
 }
 
 fn legend(page: &mut Html, curves: &[Curve<'_>]) {
@@ -189,30 +205,4 @@ fn legend(page: &mut Html, curves: &[Curve<'_>]) {
         ));
     }
     page.raw("</ul>\n");
-}
-
-/// Names at the right edge, beside the end of each line, pushed apart where they would cover each other.
-fn labels(page: &mut Html, curves: &[Curve<'_>], scale: Scale) {
-    let mut places: Vec<(f64, &Curve<'_>)> = curves
-        .iter()
-        .filter_map(|curve| Some((HEIGHT * (1.0 - scale.percent(curve.points.last()?.1) / 100.0), curve)))
-        .collect();
-    places.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut least = 0.0;
-    for place in &mut places {
-        place.0 = place.0.max(least);
-        least = place.0 + LABEL_GAP;
-    }
-    let mut most = HEIGHT;
-    for place in places.iter_mut().rev() {
-        place.0 = place.0.min(most);
-        most = place.0 - LABEL_GAP;
-    }
-    for (y, curve) in places {
-        page.put(format_args!(
-            "<text class=\"endlabel {}\" x=\"100%\" dx=\"8\" y=\"{y:.1}\" dy=\"4\">{}</text>\n",
-            hue(curve.hue),
-            Esc(&curve.rung.name)
-        ));
-    }
 }

@@ -1,12 +1,14 @@
-//! Where a rollout's time goes: stacked bars of exclusive means, one a rung; then the same without the LLM, as shares, since
-//! the later rungs' overhead is too small to see beside the earlier ones'.
+//! Where a rollout's time goes: stacked bars of exclusive means, one a rung, the service's own part first and the LLM's pale
+//! behind it; then the service's part alone, since the later rungs' is too small to see beside the earlier ones'; then a
+//! waterfall by stage for each rung.
 
 use mipro_telemetry::{Group, Stage};
 
-use super::ladder;
 use super::markup::{Cell, Column, Esc, Html, Table};
 use super::svg::{Scale, Segment, axis, group_class, stacked};
+use super::{ladder, waterfall};
 use crate::format::{counted, ms, percent};
+use crate::headline::before_after;
 use crate::schema::{Report, Rung};
 use crate::view::{self, GROUPS, label};
 
@@ -14,47 +16,82 @@ pub(super) fn render(page: &mut Html, report: &Report) {
     page.section(
         "stages",
         "Where a rollout’s time goes",
-        "Mean exclusive time per rollout. Outside: the client, the network and the task app. Hover for figures; the table below has \
-         them all.",
+        "Mean exclusive time per rollout. In colour, from the left: what the service adds. Pale behind it: the LLM, and what is outside \
+         (client, network, task app).",
     );
+    if let Some((before, _)) = before_after(report) {
+        answer(page, before);
+    }
     legend(page);
-    waterfall(page, report);
-    page.raw("<h3>What the overhead is made of</h3>\n<p class=\"note\">The same without the LLM and the outside, each bar scaled to its own total.</p>\n");
+    whole(page, report);
+    page.raw("<h3>What the overhead is made of</h3>\n<p class=\"note\">Only what the service adds, each bar scaled to its own total.</p>\n");
     shares(page, report);
+    waterfall::render(page, report);
     group_table(page, report);
     stage_table(page, report);
     page.end_section();
 }
 
-fn legend(page: &mut Html) {
-    page.raw("<ul class=\"legend\" aria-label=\"Legend\">");
-    for group in GROUPS {
-        page.put(format_args!(
-            "<li><svg width=\"12\" height=\"12\" aria-hidden=\"true\"><rect class=\"{}\" width=\"12\" height=\"12\" rx=\"2\"/></svg>{}</li>",
-            group_class(group),
-            label(group)
-        ));
-    }
-    page.raw(
-        "<li><svg width=\"12\" height=\"12\" aria-hidden=\"true\"><rect class=\"g-outside\" width=\"12\" height=\"12\" rx=\"2\"/></svg>outside</li></ul>\n",
-    );
+/// The question that most readers come with, answered in words: what the service's time was spent on before.
+fn answer(page: &mut Html, rung: &Rung) {
+    let Some((group, us)) = view::dominant_group(rung) else { return };
+    let whole = view::overhead_mean_us(rung);
+    let stage = view::dominant_stage(rung).map_or_else(String::new, |(stage, us)| {
+        format!(", most of it in <code>{}</code> ({})", Esc(stage), Esc(&percent(us / whole)))
+    });
+    page.put(format_args!(
+        "<p class=\"answer\">Rung <strong>{}</strong> spends most on <strong class=\"t {}\">{}</strong>: {} of the {} ms that the service adds on average ({}){stage}.</p>\n",
+        Esc(&rung.name),
+        group_class(group),
+        label(group),
+        Esc(&ms(us)),
+        Esc(&ms(whole)),
+        Esc(&percent(us / whole)),
+    ));
 }
 
-fn segments(rung: &Rung, with_llm: bool) -> Vec<Segment> {
-    let whole: f64 = GROUPS
-        .iter()
-        .filter(|group| with_llm || **group != Group::Llm)
-        .filter_map(|group| view::group_us(rung, *group))
-        .sum();
-    GROUPS
-        .iter()
-        .filter(|group| with_llm || **group != Group::Llm)
-        .filter_map(|group| {
-            let us = view::group_us(rung, *group)?;
-            let title = format!("{}: {} {} ms ({})", rung.name, label(*group), ms(us), percent(us / whole));
-            Some(Segment { class: group_class(*group), value: us / 1000.0, title })
-        })
-        .collect()
+fn legend(page: &mut Html) {
+    page.raw("<ul class=\"legend\" aria-label=\"Legend\">");
+    let groups = ours().chain([Group::Llm]).map(|group| (group_class(group), label(group)));
+    for (class, name) in groups.chain([("g-outside", "outside")]) {
+        page.put(format_args!(
+            "<li><svg width=\"12\" height=\"12\" aria-hidden=\"true\"><rect class=\"{class}\" width=\"12\" height=\"12\" rx=\"2\"/></svg>{name}</li>"
+        ));
+    }
+    page.raw("</ul>\n");
+}
+
+/// The roll-ups that make up the overhead.
+fn ours() -> impl Iterator<Item = Group> {
+    GROUPS.into_iter().filter(|group| *group != Group::Llm)
+}
+
+/// The overhead's pieces, each with its share of it.
+fn overhead(rung: &Rung) -> Vec<Segment> {
+    let whole = view::overhead_mean_us(rung);
+    let piece = |group: Group| {
+        let us = view::group_us(rung, group)?;
+        let share = percent(us / whole);
+        let title = format!("{}: {} {} ms, {share} of the overhead", rung.name, label(group), ms(us));
+        Some(Segment { class: group_class(group), value: us / 1000.0, title, label: (label(group), share) })
+    };
+    ours().filter_map(piece).collect()
+}
+
+/// What is behind the overhead in the whole bar.
+fn behind(rung: &Rung) -> [Segment; 2] {
+    let (llm, outside) = (view::group_us(rung, Group::Llm).unwrap_or_default(), view::outside_us(rung));
+    // Without a service, nobody tells the LLM's part from the rest.
+    let outside_is =
+        if view::through_service(rung) { "outside the service" } else { "LLM, task app and client" };
+    let segment = |class, us: f64, what: &str, short| Segment {
+        class,
+        value: us / 1000.0,
+        title: format!("{}: {what} {} ms", rung.name, ms(us)),
+        label: (short, format!("{} ms", ms(us))),
+    };
+    let short = if view::through_service(rung) { "" } else { "LLM and outside" };
+    [segment(group_class(Group::Llm), llm, "LLM", "LLM"), segment("g-outside", outside, outside_is, short)]
 }
 
 fn spoken(rung: &Rung, segments: &[Segment]) -> String {
@@ -70,29 +107,31 @@ fn spoken(rung: &Rung, segments: &[Segment]) -> String {
 
 fn bar_row(page: &mut Html, rung: &Rung, bar: &str, figure: &str) {
     page.put(format_args!(
-        "<li><span class=\"who\">{}</span>{bar}<span class=\"figure\">{figure}</span></li>\n",
-        Esc(&rung.name)
+        "<li><span class=\"who\">{}</span>{bar}<span class=\"figure\">{}</span></li>\n",
+        Esc(&rung.name),
+        Esc(figure)
     ));
 }
 
-fn waterfall(page: &mut Html, report: &Report) {
-    let longest = report
+fn whole(page: &mut Html, report: &Report) {
+    let rows: Vec<Vec<Segment>> = report
         .rungs
         .iter()
         .map(|rung| {
-            segments(rung, true).iter().map(|s| s.value).sum::<f64>() + view::outside_us(rung) / 1000.0
+            let mut segments = overhead(rung);
+            for segment in &mut segments {
+                segment.label.1 = format!("{} ms", ms(segment.value * 1000.0));
+            }
+            segments.extend(behind(rung));
+            segments
         })
-        .fold(0.0, f64::max);
-    let scale = Scale::linear(longest);
-    page.raw("<ul class=\"bars\">\n");
-    for rung in &report.rungs {
-        let mut segments = segments(rung, true);
-        let outside = view::outside_us(rung);
-        let title = format!("{}: outside the service {} ms", rung.name, ms(outside));
-        segments.push(Segment { class: "g-outside", value: outside / 1000.0, title });
-        let whole: f64 = segments.iter().map(|segment| segment.value).sum();
-        let bar = stacked(&spoken(rung, &segments), &segments, scale);
-        bar_row(page, rung, &bar, &format!("{} ms", ms(whole * 1000.0)));
+        .collect();
+    let total = |segments: &[Segment]| segments.iter().map(|segment| segment.value).sum::<f64>();
+    let scale = Scale::linear(rows.iter().map(|row| total(row)).fold(0.0, f64::max));
+    page.raw("<ul class=\"bars\" data-marks>\n");
+    for (rung, segments) in report.rungs.iter().zip(&rows) {
+        let bar = stacked(&spoken(rung, segments), segments, scale);
+        bar_row(page, rung, &bar, &format!("{} ms", ms(total(segments) * 1000.0)));
     }
     page.put(format_args!(
         "<li class=\"scale\"><span></span>{}<span></span></li>\n</ul>\n",
@@ -101,9 +140,9 @@ fn waterfall(page: &mut Html, report: &Report) {
 }
 
 fn shares(page: &mut Html, report: &Report) {
-    page.raw("<ul class=\"bars\">\n");
+    page.raw("<ul class=\"bars\" data-marks>\n");
     for rung in report.rungs.iter().filter(|rung| view::through_service(rung)) {
-        let segments = segments(rung, false);
+        let segments = overhead(rung);
         let whole: f64 = segments.iter().map(|segment| segment.value).sum();
         if whole <= 0.0 {
             continue;

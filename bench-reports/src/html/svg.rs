@@ -21,6 +21,8 @@ pub(super) enum Scale {
     Linear { max: f64 },
     /// Between powers of ten, given as their exponents.
     Log { from: i32, to: i32 },
+    /// Logarithmic between any two positive values: ratios around 1.
+    Ratio { low: f64, high: f64 },
 }
 
 impl Scale {
@@ -64,6 +66,8 @@ impl Scale {
             Self::Linear { max } => value / max,
             Self::Log { .. } if value <= 0.0 => 0.0,
             Self::Log { from, to } => (value.log10() - f64::from(from)) / f64::from(to - from),
+            Self::Ratio { .. } if value <= 0.0 => 0.0,
+            Self::Ratio { low, high } => (value / low).ln() / (high / low).ln(),
         };
         if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 0.0 }
     }
@@ -76,6 +80,15 @@ impl Scale {
                 (0..=(max / step).round() as i32).map(|index| f64::from(index) * step).collect()
             }
             Self::Log { from, to } => (from..=to).map(|exponent| 10_f64.powi(exponent)).collect(),
+            Self::Ratio { low, high } => {
+                let leads: &[f64] = if high / low > 100.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+                let within = |value: &f64| (low..=high).contains(value);
+                let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+                exponents
+                    .flat_map(|exponent| leads.iter().map(move |lead| lead * 10_f64.powi(exponent)))
+                    .filter(within)
+                    .collect()
+            }
         }
     }
 }
@@ -110,9 +123,15 @@ pub(super) fn group_class(group: Group) -> &'static str {
 pub(super) struct Segment {
     pub(super) class: &'static str,
     pub(super) value: f64,
-    /// Shown on hover.
+    /// Shown on hover and on focus.
     pub(super) title: String,
+    /// Written into the piece where there is room: a name, and the figure after it.
+    pub(super) label: (&'static str, String),
 }
+
+/// Least width of a piece, in percent, that has room for its name; and for its figure, too.
+const NAME_FROM: f64 = 7.0;
+const FIGURE_FROM: f64 = 15.0;
 
 /// Vertical lines at a scale's ticks.
 pub(super) fn grid(scale: Scale, height: u32) -> String {
@@ -141,10 +160,28 @@ pub(super) fn stacked(label: &str, segments: &[Segment], scale: Scale) -> String
             end - x,
             Esc(&segment.title)
         );
+        svg.push_str(&inner_label(segment, x, end - x));
         from += segment.value;
     }
     svg.push_str("</svg>");
     svg
+}
+
+fn inner_label(segment: &Segment, x: f64, width: f64) -> String {
+    let (name, figure) = &segment.label;
+    if width < NAME_FROM || name.is_empty() {
+        return String::new();
+    }
+    let figure = if width >= FIGURE_FROM {
+        format!("<tspan class=\"roomy\"> {}</tspan>", Esc(figure))
+    } else {
+        String::new()
+    };
+    format!(
+        "<text class=\"in {}\" x=\"{x:.3}%\" dx=\"6\" y=\"15\">{}{figure}</text>",
+        segment.class,
+        Esc(name)
+    )
 }
 
 /// Labels under a scale, as HTML so that they can be left out where narrow.
@@ -164,4 +201,59 @@ pub(super) fn axis(scale: Scale, unit: &str) -> String {
     }
     axis.push_str("</span>");
     axis
+}
+
+/// Least distance of two labels at the right edge, in CSS pixels.
+const LABEL_GAP: f64 = 15.0;
+
+/// A name at the right edge of a drawing: where its line ends in percent from the top, its colour's place, the name.
+pub(super) struct EndLabel<'a> {
+    pub(super) y_percent: f64,
+    pub(super) hue: usize,
+    pub(super) name: &'a str,
+}
+
+/// Names beside the ends of their lines, pushed apart where they would cover each other.
+pub(super) fn end_labels(mut labels: Vec<EndLabel<'_>>, height: f64) -> String {
+    labels.sort_by(|a, b| a.y_percent.total_cmp(&b.y_percent));
+    let mut places: Vec<f64> = labels.iter().map(|label| label.y_percent / 100.0 * height).collect();
+    let mut least = 0.0;
+    for place in &mut places {
+        *place = place.max(least);
+        least = *place + LABEL_GAP;
+    }
+    let mut most = height;
+    for place in places.iter_mut().rev() {
+        *place = place.min(most);
+        most = *place - LABEL_GAP;
+    }
+    labels.iter().zip(places).fold(String::new(), |mut text, (label, y)| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "<text class=\"endlabel {}\" x=\"100%\" dx=\"8\" y=\"{y:.1}\" dy=\"4\">{}</text>",
+            hue(label.hue),
+            Esc(label.name)
+        );
+        text
+    })
+}
+
+/// The colour of a rung, by its place on the ladder.
+pub(super) fn hue(index: usize) -> String {
+    format!("h{}", index % 10)
+}
+
+/// Horizontal grid lines with their values at the left edge.
+pub(super) fn y_axis(scale: Scale) -> String {
+    scale.ticks().iter().fold(String::new(), |mut text, value| {
+        let y = 100.0 - scale.percent(*value);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "<line class=\"grid\" x2=\"100%\" y1=\"{y:.2}%\" y2=\"{y:.2}%\"/><text class=\"ytick\" x=\"-8\" y=\"{y:.2}%\" dy=\"4\">{}</text>",
+            tick(*value)
+        );
+        text
+    })
 }

@@ -1,12 +1,12 @@
 //! The report's parts, each a table or a few lines; a part without figures is left out or says what was not measured.
 
 use super::table::{Align, Cell, Table};
-use super::{Page, Tone};
+use super::{Page, Tone, harmless};
 use crate::format::{
-    NOTHING, bytes, ms, ms_or_nothing, per_rollout, percent, thousands, three_digits, times,
+    NOTHING, bytes, counted, ms, ms_or_nothing, per_rollout, percent, thousands, three_digits, times,
 };
 use crate::losses::losses;
-use crate::schema::{Report, Rung};
+use crate::schema::{CompareVerdict, Report, Rung};
 use crate::seed_table::{SEED_DATABASE_SAYS_MS, caveat};
 use crate::view::{self, Attribution, GROUPS};
 
@@ -25,6 +25,15 @@ fn lost_cell(count: Option<crate::LossCount>) -> Cell {
         Some(_) => Tone::Good,
     };
     Cell::toned(view::lost_of(count), tone)
+}
+
+fn verdict_tone(verdict: &CompareVerdict) -> Tone {
+    match verdict {
+        CompareVerdict::Pass { .. } => Tone::Good,
+        CompareVerdict::Regress => Tone::Bad,
+        CompareVerdict::Inconclusive { .. } | CompareVerdict::Invalid { .. } => Tone::Strong,
+        CompareVerdict::Shown => Tone::Dim,
+    }
 }
 
 impl Page {
@@ -292,6 +301,69 @@ impl Page {
                 ),
                 Tone::Plain,
             );
+        }
+    }
+
+    pub(super) fn resources(&mut self, report: &Report) {
+        use Align::{Left, Right};
+        if report.rungs.iter().all(|rung| rung.resources.is_empty()) {
+            return;
+        }
+        self.heading("Resources of the service", "by clients; CPU in percent of one core, memory resident");
+        let mut table = Table::new(&[("rung", Left), ("clients", Right), ("CPU %", Right), ("RSS", Right)]);
+        for rung in &report.rungs {
+            for point in &rung.resources {
+                table.row(vec![
+                    marked_name(rung),
+                    point.clients.to_string().into(),
+                    three_digits(point.cpu_pct).into(),
+                    bytes(point.rss_bytes as f64).into(),
+                ]);
+            }
+        }
+        self.table(&table);
+    }
+
+    pub(super) fn comparisons(&mut self, report: &Report) {
+        use Align::{Left, Right, Wrap};
+        for comparison in &report.comparisons {
+            let on =
+                if comparison.rung.is_empty() { String::new() } else { format!(" on {}", comparison.rung) };
+            let title = harmless(&format!("{} against {}{on}", comparison.b, comparison.a));
+            let pairs = counted(comparison.pairs as usize, "pair", "pairs");
+            let confidence = three_digits((1.0 - 2.0 * comparison.alpha) * 100.0);
+            self.heading(
+                &title,
+                &format!(
+                    "{pairs}, {} set aside; intervals of {confidence} %",
+                    comparison.pairs_invalid.len()
+                ),
+            );
+            let mut table = Table::new(&[
+                ("verdict", Left),
+                ("what", Left),
+                ("A ms", Right),
+                ("B ms", Right),
+                ("change", Left),
+                ("asked", Wrap),
+            ]);
+            for endpoint in &comparison.endpoints {
+                let change =
+                    endpoint.effect.map_or_else(|| NOTHING.to_owned(), |effect| effect.with_interval());
+                table.row(vec![
+                    Cell::toned(endpoint.verdict.word(), verdict_tone(&endpoint.verdict)),
+                    endpoint.title().into(),
+                    ms_or_nothing(endpoint.a_us).into(),
+                    ms_or_nothing(endpoint.b_us).into(),
+                    change.into(),
+                    endpoint.rule().into(),
+                ]);
+            }
+            self.table(&table);
+            let detail = comparison.verdict.detail();
+            let colon = if detail.is_empty() { "" } else { ": " };
+            let said = format!("{}{colon}{detail}", comparison.verdict.word());
+            self.paragraph(&said, verdict_tone(&comparison.verdict));
         }
     }
 

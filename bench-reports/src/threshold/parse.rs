@@ -123,7 +123,7 @@ fn parts(text: &str) -> Result<Threshold, Fault> {
 fn left(text: &str) -> Result<(Metric, Aggregation), Fault> {
     let open = text.find('(').unwrap_or(text.len());
     let split = text.rfind(':').or_else(|| text[..open].rfind('.'));
-    let split = split.ok_or((text.trim_end().len(), Problem::NoAggregation))?;
+    let split = split.ok_or_else(|| (text.trim_end().len(), Problem::NoAggregation))?;
     let (metric_at, metric_text) = trimmed(text, 0, split);
     let (aggregation_at, aggregation_text) = trimmed(text, split + 1, text.len());
     let metric = metric(metric_text).map_err(|problem| (metric_at, problem))?;
@@ -169,9 +169,9 @@ fn metric(text: &str) -> Result<Metric, Problem> {
             let (name, row) = tail(name, row_of);
             Ok(Metric::Operation(name, row.unwrap_or(Row::Total)))
         }
-        ("stages", Some(name)) => known("stage", name, stages_and_groups()).map(Metric::Stage),
-        ("groups", Some(name)) => known("group", name, groups()).map(Metric::Group),
-        ("accounting", Some(class)) => known("class", class, classes()).map(Metric::Accounting),
+        ("stages", Some(name)) => known("stage", name, &stages_and_groups()).map(Metric::Stage),
+        ("groups", Some(name)) => known("group", name, &groups()).map(Metric::Group),
+        ("accounting", Some(class)) => known("class", class, &classes()).map(Metric::Accounting),
         _ => Err(unknown()),
     }
 }
@@ -192,7 +192,7 @@ fn row_of(text: &str) -> Option<Row> {
     Row::ALL.into_iter().find(|row| row.name() == text)
 }
 
-fn known(kind: &'static str, name: &str, known: Vec<&'static str>) -> Result<String, Problem> {
+fn known(kind: &'static str, name: &str, known: &[&'static str]) -> Result<String, Problem> {
     if known.contains(&name) {
         return Ok(name.to_owned());
     }

@@ -3,14 +3,14 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use mipro_bench_reports::html::render;
+use mipro_bench_reports::html::render_with;
 use serde_json::Value;
 
 use crate::fixture;
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-fn browser() -> Option<&'static str> {
+pub(crate) fn browser() -> Option<&'static str> {
     let runs = |name: &&&str| {
         Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     };
@@ -80,13 +80,15 @@ fn check(html: &str) -> Option<String> {
 
 #[test]
 fn the_page_opens_without_a_complaint_or_a_request() {
-    let Some(dom) = check(&render(&fixture::report())) else { return };
+    let Some(dom) = check(&render_with(&fixture::report(), &[fixture::flamegraph()])) else { return };
     assert!(dom.contains("aria-sort=\"none\"><button type=\"button\">"), "the script did not run");
 }
 
 #[test]
 fn hostile_texts_run_nothing() {
-    let Some(dom) = check(&render(&fixture::hostile())) else { return };
+    let Some(dom) = check(&render_with(&fixture::hostile(), &[fixture::hostile_flamegraph()])) else {
+        return;
+    };
     assert_eq!(dom.matches("<script").count(), 1);
     assert!(!dom.contains("<img"));
 }

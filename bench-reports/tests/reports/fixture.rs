@@ -2,224 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use mipro_bench_reports::compare::{Endpoint, Rules, Slice, compare};
 use mipro_bench_reports::{
-    Accounting, Comparison, CountSet, Counts, DatabaseReport, Dist, Environment, InvalidPair, Loss,
-    LossCount, Makespan, OperationReport, ProcessReport, Recorder, Report, Run, Rung, SCHEMA, Side, Speedup,
-    StageReport, StateGrowth, Times, Validity, Verdict, seed_table,
+    Accounting, CountSet, Counts, DatabaseReport, Dist, Environment, InvalidPair, Loss, LossCount, Makespan,
+    OperationReport, ProcessReport, Recorder, Report, ResourcePoint, Run, Rung, SCHEMA, Speedup, StageReport,
+    StateGrowth, Times, Validity, Verdict, seed_table,
 };
 use mipro_telemetry::{Group, Stage};
 
-/// What one call spends per stage on average, in milliseconds.
-type Cost = &'static [(Stage, f64)];
+mod comparisons;
+mod flames;
+mod plans;
 
-struct Plan {
-    name: &'static str,
-    turns_on: &'static str,
-    durability: &'static str,
-    rollouts: usize,
-    concurrency: u32,
-    /// By operation.
-    calls: &'static [(&'static str, Cost)],
-    counts: [[f64; 5]; 2],
-    lost: Option<[u64; 3]>,
-}
+pub(crate) use flames::{flamegraph, hostile_flamegraph};
 
-use Stage::{
-    DbAcquire, DbDecode, DbQuery, GateWait, LlmBody, LlmConnect, LlmFirstByte, LogAppend, Other,
-    PolicyObserve, PolicySuggest, PromptRender, Queue, S3Get, S3Put, StateDecode, StateEncode,
-};
-
-const BLOB_START: Cost = &[
-    (DbAcquire, 142.0),
-    (DbQuery, 434.0),
-    (DbDecode, 0.02),
-    (S3Get, 118.0),
-    (S3Put, 104.0),
-    (StateDecode, 0.21),
-    (StateEncode, 0.16),
-    (PolicySuggest, 0.034),
-    (PromptRender, 0.021),
-    (Other, 0.62),
-    (LlmConnect, 0.2),
-    (LlmFirstByte, 1998.0),
-    (LlmBody, 0.9),
-];
-const BLOB_STATUS: Cost = &[
-    (DbAcquire, 141.0),
-    (DbQuery, 432.0),
-    (DbDecode, 0.02),
-    (S3Get, 117.0),
-    (S3Put, 106.0),
-    (StateDecode, 0.22),
-    (StateEncode, 0.16),
-    (PolicyObserve, 0.011),
-    (Other, 0.44),
-];
-const POOLED_START: Cost = &[
-    (DbQuery, 142.0),
-    (DbAcquire, 0.03),
-    (S3Get, 101.0),
-    (S3Put, 103.0),
-    (StateDecode, 0.2),
-    (StateEncode, 0.15),
-    (PolicySuggest, 0.034),
-    (PromptRender, 0.021),
-    (Other, 0.41),
-    (LlmFirstByte, 1999.0),
-    (LlmBody, 0.9),
-];
-const POOLED_STATUS: Cost = &[
-    (DbQuery, 142.0),
-    (S3Get, 101.0),
-    (S3Put, 103.0),
-    (StateDecode, 0.2),
-    (StateEncode, 0.15),
-    (PolicyObserve, 0.011),
-    (Other, 0.31),
-];
-const THROUGH_START: Cost = &[
-    (DbQuery, 71.0),
-    (S3Put, 103.0),
-    (StateEncode, 0.15),
-    (PolicySuggest, 0.034),
-    (PromptRender, 0.021),
-    (Queue, 0.002),
-    (Other, 0.3),
-    (LlmFirstByte, 1999.5),
-    (LlmBody, 0.9),
-];
-const THROUGH_STATUS: Cost =
-    &[(DbQuery, 71.0), (S3Put, 103.0), (StateEncode, 0.15), (PolicyObserve, 0.011), (Other, 0.21)];
-const BACK_START: Cost = &[
-    (PolicySuggest, 0.034),
-    (PromptRender, 0.021),
-    (Queue, 0.002),
-    (Other, 0.19),
-    (LlmFirstByte, 1999.0),
-    (LlmBody, 0.9),
-];
-const BACK_STATUS: Cost = &[(PolicyObserve, 0.011), (Queue, 0.001), (Other, 0.06)];
-const LOGGED_START: Cost = &[
-    (PolicySuggest, 0.034),
-    (PromptRender, 0.021),
-    (Queue, 0.006),
-    (LogAppend, 0.004),
-    (Other, 0.19),
-    (LlmFirstByte, 1999.0),
-    (LlmBody, 0.9),
-];
-const LOGGED_STATUS: Cost =
-    &[(PolicyObserve, 0.011), (Queue, 0.005), (LogAppend, 0.003), (GateWait, 1.9), (Other, 0.06)];
-const PARALLEL_START: Cost = &[
-    (PolicySuggest, 0.036),
-    (PromptRender, 0.022),
-    (Queue, 0.011),
-    (Other, 0.24),
-    (LlmFirstByte, 2001.0),
-    (LlmBody, 1.1),
-];
-
-const TWO: [&str; 2] = ["status_reward", "status_done"];
-
-#[expect(clippy::too_many_lines, reason = "a table of ten rungs")]
-fn plans() -> Vec<Plan> {
-    let plan = |name, turns_on, durability, calls, counts, lost| Plan {
-        name,
-        turns_on,
-        durability,
-        rollouts: 40,
-        concurrency: 1,
-        calls,
-        counts,
-        lost,
-    };
-    const NONE: [f64; 5] = [0.0; 5];
-    const BEHIND: [f64; 5] = [0.03, 0.03, 0.0, 0.03, 1450.0];
-    vec![
-        plan("direct", "no service at all: the task app calls the mock LLM", "none", &[], [NONE, NONE], None),
-        plan(
-            "blob",
-            "nothing: whole state loaded and saved at every call, a new connection per query",
-            "stored",
-            &[("start_rollout", BLOB_START), (TWO[0], BLOB_STATUS), (TWO[1], BLOB_STATUS)],
-            [[24.0, 6.0, 3.0, 3.0, 289_120.0], NONE],
-            Some([0, 0, 988]),
-        ),
-        plan(
-            "pooled",
-            "connection pool, prepared statements, kept-alive S3",
-            "stored",
-            &[("start_rollout", POOLED_START), (TWO[0], POOLED_STATUS), (TWO[1], POOLED_STATUS)],
-            [[6.0, 6.0, 3.0, 3.0, 289_120.0], NONE],
-            Some([0, 0, 981]),
-        ),
-        plan(
-            "write-through",
-            "state cached in memory, saves still synchronous",
-            "stored",
-            &[("start_rollout", THROUGH_START), (TWO[0], THROUGH_STATUS), (TWO[1], THROUGH_STATUS)],
-            [[3.0, 3.0, 0.0, 3.0, 144_560.0], NONE],
-            Some([0, 0, 0]),
-        ),
-        plan(
-            "write-back",
-            "dirty flag and debounce: saved every 500 events or 30 s",
-            "memory",
-            &[("start_rollout", BACK_START), (TWO[0], BACK_STATUS), (TWO[1], BACK_STATUS)],
-            [NONE, BEHIND],
-            Some([41, 60, 0]),
-        ),
-        plan(
-            "logged",
-            "shard actors, event log with group commit, output gate",
-            "disk",
-            &[("start_rollout", LOGGED_START), (TWO[0], LOGGED_STATUS), (TWO[1], LOGGED_STATUS)],
-            [NONE, BEHIND],
-            Some([0, 60, 0]),
-        ),
-        plan(
-            "bounded",
-            "history out of the hot state; binary snapshots",
-            "disk",
-            &[("start_rollout", LOGGED_START), (TWO[0], LOGGED_STATUS), (TWO[1], LOGGED_STATUS)],
-            [NONE, BEHIND],
-            Some([0, 57, 0]),
-        ),
-        plan(
-            "one-call",
-            "reward and done in one status call",
-            "disk",
-            &[("start_rollout", LOGGED_START), ("status_reward_done", LOGGED_STATUS)],
-            [NONE, BEHIND],
-            Some([0, 60, 0]),
-        ),
-        Plan {
-            rollouts: 100,
-            concurrency: 10,
-            ..plan(
-                "parallel",
-                "10 rollouts in flight",
-                "disk",
-                &[("start_rollout", PARALLEL_START), ("status_reward_done", LOGGED_STATUS)],
-                [NONE, BEHIND],
-                Some([0, 58, 0]),
-            )
-        },
-        Plan {
-            rollouts: 100,
-            concurrency: 10,
-            ..plan(
-                "same-region",
-                "the same on the same-region link",
-                "disk",
-                &[("start_rollout", PARALLEL_START), ("status_reward_done", LOGGED_STATUS)],
-                [NONE, BEHIND],
-                Some([0, 60, 0]),
-            )
-        },
-    ]
-}
+use Stage::{DbAcquire, DbQuery, Other, S3Get, S3Put};
+use plans::{Cost, PLANS, Plan};
 
 /// `count` samples around `mean_ms`: evenly spread quantiles of a skewed curve, in an order that hides their rank.
 fn samples(mean_ms: f64, spread: f64, count: usize, salt: usize) -> Vec<f64> {
@@ -387,6 +184,17 @@ fn processes(rung: &mut Rung, plan: &Plan) {
     if plan.concurrency > 1 {
         rung.makespan = Some(Makespan { planned_seconds: 20.11, measured_seconds: 20.42, ratio: 1.0154 });
     }
+    if through {
+        // A service with history in its state grows with its clients; one with bounded state hardly does.
+        let each_bytes = if plan.durability == "stored" { 400_000 } else { 60_000 };
+        rung.resources = [1_u32, 10, 50]
+            .map(|clients| ResourcePoint {
+                clients,
+                cpu_pct: rounded(0.4 + 0.31 * f64::from(clients)),
+                rss_bytes: 30_408_704 + u64::from(clients) * each_bytes,
+            })
+            .to_vec();
+    }
     let count = |lost, acknowledged| LossCount { acknowledged, recovered: acknowledged - lost, lost };
     rung.loss = plan.lost.map(|[killed, gone, racing]| Loss {
         process_killed: Some(count(killed, 60)),
@@ -394,43 +202,12 @@ fn processes(rung: &mut Rung, plan: &Plan) {
         concurrent_calls: Some(count(racing, 1000)),
     });
 }
-
-/// 20 pairs: a stage that got a fifth slower, a tail that is only shown, and one bad slice.
-fn comparison() -> Comparison {
-    let slice = |n: u32| {
-        let (pair, side) = (n / 2, if matches!(n % 4, 0 | 3) { Side::A } else { Side::B });
-        let drift = 1.0 + 0.1 * f64::from(pair % 7) / 7.0;
-        let ms = |mean: f64, salt: u32| {
-            let own = 1.0 + 0.004 * f64::from((n * salt) % 9);
-            let values: Recorder =
-                samples(mean * drift * own, 0.2, 100, 1).iter().map(|ms| (ms * 1e6) as u64).collect();
-            values.histogram()
-        };
-        let gate_wait = if side == Side::B { 2.28 } else { 1.9 };
-        let histograms = [("rollout.response", ms(31.0, 5)), ("stages.gate.wait", ms(gate_wait, 7))];
-        let by_name = histograms.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
-        let mut slice = Slice::new(side, pair, &by_name);
-        (slice.started_s, slice.cpu_pct) = (f64::from(n) * 2.5, 41.0);
-        slice
-    };
-    let mut slices: Vec<Slice> = (0..40).map(slice).collect();
-    slices[9].steal_pct = 31.5;
-    slices[9].invalid.push("31.5 % of CPU time stolen".to_owned());
-    let endpoints = vec![
-        Endpoint::gated("rollout.response", 0.5, 0.05),
-        Endpoint::shown("rollout.response", 0.99),
-        Endpoint::gated("stages.gate.wait", 0.5, 0.1),
-    ];
-    let compared = compare(&slices, &Rules { endpoints, ..Rules::default() }).unwrap();
-    Comparison { a: "HEAD~1".to_owned(), b: "HEAD".to_owned(), rung: "parallel".to_owned(), ..compared }
-}
-
 /// The whole report.
 pub(crate) fn report() -> Report {
     let mut rungs: Vec<Rung> = Vec::new();
     let mut started = 4.0;
-    for plan in plans() {
-        let mut rung = rung(&plan, started);
+    for plan in &PLANS {
+        let mut rung = rung(plan, started);
         started = rounded(started + rung.wall_seconds + 2.0);
         let first = rungs.iter().find(|rung| rung.overhead.count > 0).unwrap_or(&rung);
         if let (Some(before), Some(after)) = (first.overhead.p50_us, rung.overhead.p50_us) {
@@ -455,7 +232,7 @@ pub(crate) fn report() -> Report {
         environment: environment(),
         rungs,
         seed_rows,
-        comparisons: vec![comparison()],
+        comparisons: vec![comparisons::revisions(), comparisons::rungs()],
         verdicts: vec![
             Verdict {
                 name: "stages + other = total, every operation".to_owned(),
@@ -529,16 +306,16 @@ pub(crate) fn hostile() -> Report {
         rung.process.insert(bad.to_owned(), ProcessReport::default());
         rung.database.server_execution_us.insert(bad.to_owned(), 1.0);
     }
-    for row in &mut report.seed_rows {
-        set(&mut row.operation);
-        set(&mut row.row);
-    }
     for comparison in &mut report.comparisons {
         [&mut comparison.a, &mut comparison.b, &mut comparison.rung].into_iter().for_each(set);
         comparison.endpoints.iter_mut().for_each(|endpoint| set(&mut endpoint.name));
         comparison.slices.iter_mut().for_each(|slice| slice.invalid.push(bad.to_owned()));
         comparison.pairs_invalid.push(InvalidPair { pair: 99, reasons: vec![bad.to_owned()] });
         comparison.invalidate(bad.to_owned());
+    }
+    for row in &mut report.seed_rows {
+        set(&mut row.operation);
+        set(&mut row.row);
     }
     for verdict in &mut report.verdicts {
         set(&mut verdict.name);

@@ -1,15 +1,15 @@
 use std::fs;
 use std::path::Path;
 
-use mipro_bench_reports::html::render;
-use mipro_bench_reports::{Report, Validity};
+use mipro_bench_reports::Validity;
+use mipro_bench_reports::html::{render, render_with};
 
 use crate::fixture;
 
 /// Elements without an end tag.
-const VOID: [&str; 2] = ["meta", "link"];
+const VOID: [&str; 3] = ["meta", "link", "input"];
 
-/// Every tag as (name, attributes); panics where they don't nest.
+/// Every tag as (name, attributes); panics where they don't nest. Drawings within a drawing are named `svg svg`.
 fn tags(html: &str) -> Vec<(String, String)> {
     let (mut open, mut found): (Vec<String>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     let mut rest = html;
@@ -28,7 +28,8 @@ fn tags(html: &str) -> Vec<(String, String)> {
         let empty = tag.ends_with('/');
         let tag = tag.trim_end_matches('/');
         let (name, attributes) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
-        found.push((name.to_owned(), attributes.to_owned()));
+        let inner = name == "svg" && open.iter().any(|outer| outer == "svg");
+        found.push((if inner { "svg svg" } else { name }.to_owned(), attributes.to_owned()));
         if matches!(name, "style" | "script") {
             let close = format!("</{name}>");
             rest = &rest[rest.find(&close).expect("closed") + close.len()..];
@@ -45,34 +46,40 @@ fn outside_quotes(attributes: &str) -> String {
     attributes.split('"').step_by(2).collect()
 }
 
-fn all() -> [Report; 3] {
-    [fixture::report(), fixture::hostile(), fixture::empty()]
+fn pages() -> [String; 3] {
+    [
+        render_with(&fixture::report(), &[fixture::flamegraph()]),
+        render_with(&fixture::hostile(), &[fixture::hostile_flamegraph()]),
+        render(&fixture::empty()),
+    ]
 }
 
 #[test]
 fn a_page_to_look_at_is_left_in_the_target_folder() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (name, report) in ["report", "report-hostile", "report-empty"].iter().zip(all()) {
-        fs::write(dir.join(format!("{name}.html")), render(&report)).unwrap();
+    for (name, html) in ["report", "report-hostile", "report-empty"].iter().zip(pages()) {
+        fs::write(dir.join(format!("{name}.html")), html).unwrap();
     }
 }
 
 #[test]
 fn tags_nest_whatever_the_report() {
-    for report in all() {
-        assert!(tags(&render(&report)).len() > 20);
+    for html in pages() {
+        assert!(tags(&html).len() > 20);
     }
 }
 
 #[test]
 fn the_same_report_gives_the_same_bytes() {
-    assert_eq!(render(&fixture::report()), render(&fixture::report()));
+    assert_eq!(pages(), pages());
 }
 
 #[test]
 fn nothing_is_loaded_from_anywhere() {
-    for report in all() {
-        let html = render(&report).replace("url(#hatch)", "").replace("href=\"data:,\"", "");
+    for html in pages() {
+        let html = html.replace("url(#hatch)", "").replace("href=\"data:,\"", "");
+        // The name of the namespace of SVG, of which nothing is fetched.
+        let html = html.replace("\"http://www.w3.org/2000/svg\"", "");
         for loader in ["http://", "https://", "url(", "@import", " href="] {
             assert!(!html.contains(loader), "{loader}");
         }
@@ -87,7 +94,7 @@ fn nothing_is_loaded_from_anywhere() {
 
 #[test]
 fn hostile_texts_stay_texts() {
-    let html = render(&fixture::hostile());
+    let [_, html, _] = pages();
     assert_eq!(html.matches("<script").count(), 1);
     assert_eq!(html.matches("</script").count(), 1);
     assert!(html.contains("&lt;script&gt;alert(1)"));
@@ -100,14 +107,13 @@ fn hostile_texts_stay_texts() {
 
 #[test]
 fn drawings_and_tables_speak() {
-    for report in all() {
-        let html = render(&report);
+    for html in pages() {
         let tags = tags(&html);
         let count = |name: &str| tags.iter().filter(|(tag, _)| tag == name).count();
         assert_eq!(count("table"), count("caption"));
         for (name, attributes) in &tags {
             match name.as_str() {
-                "svg" if !attributes.contains("viewBox") => assert!(
+                "svg" => assert!(
                     attributes.contains("aria-hidden") || attributes.contains("role=\"img\" aria-label=\""),
                     "<svg {attributes}>"
                 ),
@@ -123,10 +129,14 @@ fn drawings_and_tables_speak() {
 #[test]
 fn every_part_is_there() {
     let report = fixture::report();
-    let html = render(&report);
+    let html = render_with(&report, &[fixture::flamegraph()]);
     for id in [
-        "ladder",
         "stages",
+        "ladder",
+        "forest",
+        "comparisons",
+        "resources",
+        "flames",
         "percentiles",
         "seed",
         "counts",
@@ -146,7 +156,7 @@ fn every_part_is_there() {
     // Each rung through the service shows what no stage claims, and one curve in both charts.
     let measured = report.rungs.iter().filter(|rung| rung.overhead.count > 0).count();
     assert!(html.matches("class=\"g-other\" x=").count() >= measured);
-    assert_eq!(html.matches("class=\"endlabel").count(), measured + report.rungs.len());
+    assert_eq!(html.matches("class=\"endlabel").count(), measured + report.rungs.len() + 2 * measured);
     assert!(html.contains("they sum to 3,060–9,039 ms"));
 }
 
@@ -165,5 +175,50 @@ fn an_unreadable_histogram_costs_its_curve_only() {
     let mut report = fixture::report();
     report.rungs[1].overhead.hdr = "broken".to_owned();
     let html = render(&report);
-    assert_eq!(html.matches("class=\"endlabel h1\"").count(), 1);
+    // One of its two curves, and its lines of CPU and memory.
+    assert_eq!(html.matches("class=\"endlabel h1\"").count(), 3);
+}
+
+/// A section's markup.
+fn section<'a>(html: &'a str, id: &str) -> &'a str {
+    let from = html.find(&format!("<section id=\"{id}\"")).unwrap();
+    &html[from..from + html[from..].find("</section>").unwrap()]
+}
+
+/// What stands between two pieces of markup, wherever they occur, with tags taken out.
+fn between(html: &str, from: &str, to: &str) -> Vec<String> {
+    let plain = |text: &str| {
+        text.split('<').map(|part| part.split_once('>').map_or(part, |(_, rest)| rest)).collect()
+    };
+    html.split(from).skip(1).map(|part| plain(part.split(to).next().unwrap())).collect()
+}
+
+#[test]
+fn what_the_drawings_say() {
+    let html = render_with(&fixture::report(), &[fixture::flamegraph()]);
+    let stages = section(&html, "stages");
+    let mut said = between(stages, "<p class=\"answer\">", "</p>");
+    said.extend(between(stages, "<summary>", "</summary>"));
+    said.extend(between(stages.split("</details>").next().unwrap(), "<title>", "</title>"));
+    said.extend(between(section(&html, "forest"), "<title>", "</title>"));
+    said.extend(between(section(&html, "flames"), "<title>", "</title>"));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+/// A comparison of two rungs takes the place of what their own histograms say, for the endpoints that it has.
+#[test]
+fn intervals_come_from_comparisons_where_there_are_some() {
+    let of = |report: &mipro_bench_reports::Report| {
+        let html = render(report);
+        let lines = between(section(&html, "forest"), "<title>pooled against blob, ", "</title>");
+        [lines.iter().filter(|line| line.ends_with("p50 of a paired comparison")).count(), lines.len()]
+    };
+    let mut report = fixture::report();
+    assert_eq!(
+        of(&report),
+        [8, 10],
+        "both against the rung before and against the first; the LLM is not compared"
+    );
+    report.comparisons.clear();
+    assert_eq!(of(&report), [0, 10]);
 }

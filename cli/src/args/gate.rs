@@ -30,10 +30,6 @@ pub(crate) struct GateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
 
-    /// Rollouts each rung makes for the counts
-    #[arg(short = 'n', long, value_parser = crate::duration::parse_some)]
-    pub(crate) rollouts: Option<u64>,
-
     /// What an inconclusive comparison leads to
     #[arg(long, value_enum, default_value_t = Inconclusive::Extend, value_name = "WHAT")]
     pub(crate) on_inconclusive: Inconclusive,

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: CompareArgs) -> anyhow::Result<Code> {
     check_dataset(args.ground.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
     let scratch = Scratch::new(&mipro_harness::environment::scratch_parent())?;
-    let screen = Screen { quiet: args.ground.show.quiet };
+    let screen = Screen { quiet: args.ground.show.quiet, no_color: args.ground.show.no_color };
     let running = mipro_harness::compare::run(&options, scratch.path(), &screen, &interrupt.token);
     let outcome = tokio::select! {
         outcome = Box::pin(running) => outcome,

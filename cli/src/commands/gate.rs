@@ -28,7 +28,7 @@ pub(crate) async fn run(args: GateArgs) -> anyhow::Result<Code> {
     check_dataset(args.ground.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
     let scratch = Scratch::new(&mipro_harness::environment::scratch_parent())?;
-    let screen = Screen { quiet: args.ground.show.quiet };
+    let screen = Screen { quiet: args.ground.show.quiet, no_color: args.ground.show.no_color };
     let running = mipro_harness::gate::run(&options, scratch.path(), &screen, &interrupt.token);
     let outcome = tokio::select! {
         outcome = Box::pin(running) => outcome,
@@ -74,7 +74,6 @@ fn code(outcomes: &[GateOutcome], on_inconclusive: Inconclusive) -> Code {
 fn options(args: &GateArgs, budgets: Budgets) -> anyhow::Result<GateOptions> {
     let mut bench = ground::options(&args.ground, LinkSpec::loopback(), "none".to_owned())?;
     bench.command = format!("mipro gate --stack {} --seed {}", args.ground.stack, args.ground.seed);
-    bench.rollouts = args.rollouts;
     let compare = match &args.base {
         None => None,
         Some(base) => {

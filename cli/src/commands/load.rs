@@ -24,7 +24,7 @@ const API_KEY_VARIABLE: &str = "MIPRO_API_KEY";
 
 pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<Code> {
     let interrupt = Interrupt::watch()?;
-    let screen = Screen { quiet: args.show.quiet };
+    let screen = Screen { quiet: args.show.quiet, no_color: args.show.no_color };
     let started_us = clock::unix_us();
     let cpu_before = CpuTimes::read();
     let mut rung = Rung {

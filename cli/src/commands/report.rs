@@ -18,7 +18,8 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Code> {
     let path = folder::find_report(Path::new(REPORTS_DIR), &wanted).context("no such run")?;
     let report = json::read(&path)?;
     if let Some(page) = &args.html {
-        std::fs::write(page, html::render(&report))
+        let flames = html::flamegraphs(path.parent().unwrap_or(Path::new(".")));
+        std::fs::write(page, html::render_with(&report, &flames))
             .with_context(|| format!("{} could not be written", page.display()))?;
     }
     show(&report, args.format, args.no_color)?;

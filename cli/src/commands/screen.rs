@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use mipro_bench_reports::text::Style;
 use mipro_harness::Watcher;
-use mipro_loadgen::{Progress, TerminalProgress, silent};
+use mipro_loadgen::{Progress, silent};
+
+mod live;
+
+use live::Live;
 
 const WIDTH_DEFAULT: usize = 120;
 
@@ -25,13 +29,16 @@ fn width() -> usize {
 /// Tells the steps of a run on stderr.
 #[derive(Debug)]
 pub(crate) struct Screen {
+    /// Tells nothing.
     pub(crate) quiet: bool,
+    /// Without colour, whatever the terminal and the environment say.
+    pub(crate) no_color: bool,
 }
 
 impl Screen {
     /// The display of one stretch of load.
     pub(crate) fn progress(&self, label: &str) -> Arc<dyn Progress> {
-        if self.quiet { silent() } else { Arc::new(TerminalProgress::stderr(label)) }
+        if self.quiet { silent() } else { Arc::new(Live::stderr(label, self.no_color)) }
     }
 }
 

@@ -94,7 +94,7 @@ async fn one_process_has_the_log_and_memory_does_not_pass_it_by() {
     kill(&mut world);
     let (status, _, stderr) = run(&[&args[..], &["--durability", "memory"]].concat(), &[]);
     assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("durability memory would not read"), "{stderr}");
+    assert!(stderr.contains("durability \"memory\" would not read"), "{stderr}");
     world.restart();
     assert_eq!(world.client.state(&job).await["reward_count"], 1);
 }

@@ -6,6 +6,12 @@ use super::common::*;
 
 /// What a rollout costs on the embedded stack, by what the service and the object store say.
 const BUDGETS: &str = r#"schema = "mipro.budgets/1"
+[run]
+rollouts = 6
+concurrency = 1
+systems = 1
+llm = "none"
+link = "loopback"
 [counts.blob.critical]
 db_statements = 6
 s3_get = 3
@@ -27,7 +33,7 @@ fn budgets(dir: &Path, text: &str) -> PathBuf {
 
 fn gate(dir: &Path, text: &str, more: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let (budgets, out) = (budgets(dir, text), dir.join("out"));
-    let fixed = ["gate", "--stack", "embedded", "-n", "6", "--quiet", "--noise", "none.json"];
+    let fixed = ["gate", "--stack", "embedded", "--quiet", "--noise", "none.json"];
     let files = ["--budgets", budgets.to_str().unwrap(), "--out", out.to_str().unwrap()];
     let (status, stdout, stderr) = run(&[&fixed[..], &files, more].concat(), env);
     (status.code(), stdout, stderr)

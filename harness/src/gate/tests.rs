@@ -30,14 +30,30 @@ fn options() -> BenchOptions {
     }
 }
 
+const COUNTS: &str = "[counts.pooled.critical]\ns3_put = 3\n[counts.blob.critical]\ns3_put = 3\n\
+                      [[ceilings]]\nrung = \"bounded\"\nhard = \"overhead:med<1s\"\n";
+
+fn ladder_of(text: &str) -> Result<BenchOptions, Error> {
+    ladder(&options(), &Budgets::parse(&format!("schema = \"mipro.budgets/1\"\n{text}")).unwrap())
+}
+
 #[test]
 fn what_is_budgeted_is_measured_one_rollout_at_a_time() {
-    let text = "schema = \"mipro.budgets/1\"\n[counts.pooled.critical]\ns3_put = 3\n[counts.blob.critical]\ns3_put = 3\n\
-                [[ceilings]]\nrung = \"bounded\"\nhard = \"overhead:med<1s\"\n";
-    let ladder = ladder(&options(), &Budgets::parse(text).unwrap());
+    let ladder = ladder_of(COUNTS).unwrap();
     assert_eq!(ladder.rungs, [RungName::Blob, RungName::Pooled, RungName::Bounded]);
     assert_eq!((ladder.systems, ladder.concurrency, ladder.history, ladder.loss), (1, 1, 0, false));
     assert_eq!(ladder.rollouts, Some(ROLLOUTS));
+    assert!(ladder_of("").is_err(), "nothing is budgeted");
+}
+
+#[test]
+fn a_run_is_of_the_shape_that_the_counts_are_of() {
+    let run = "[run]\nrollouts = 7\nconcurrency = 2\nsystems = 3\nllm = \"fixed:20ms\"\nlink = \"same-region\"\n";
+    let ladder = ladder_of(&format!("{run}{COUNTS}")).unwrap();
+    assert_eq!((ladder.rollouts, ladder.concurrency, ladder.systems), (Some(7), 2, 3));
+    assert_eq!((ladder.llm.as_str(), ladder.link), ("fixed:20ms", LinkSpec::same_region()));
+    let nowhere = run.replace("same-region", "nowhere");
+    assert!(ladder_of(&format!("{nowhere}{COUNTS}")).is_err());
 }
 
 #[test]

@@ -48,6 +48,7 @@
 //! | every fourth segment is trimmed and not archived | 2 | |
 //! | the pointer moves before the put | 1 | |
 //! | the snapshot before the newest is deleted | 1 | |
+//! | at `os`, the gate opens before the write | 34 | |
 
 mod book;
 mod check;

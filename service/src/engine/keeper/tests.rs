@@ -51,33 +51,49 @@ fn ledger() -> Ledger {
     Ledger::start(Operation::Unknown)
 }
 
-/// With stores that answer at once, an unoffloaded step would be done at the first poll.
-#[tokio::test]
-async fn documents_are_encoded_and_decoded_away_from_the_threads_that_answer() {
+/// Takes the runtime's only blocking thread until what is given back is dropped.
+fn occupied() -> std::sync::mpsc::SyncSender<()> {
+    let (release, wait) = std::sync::mpsc::sync_channel::<()>(1);
+    drop(tokio::task::spawn_blocking(move || wait.recv()));
+    release
+}
+
+/// With stores that answer at once and a pool that is busy, a step that is done at the first poll did its work itself.
+#[test]
+fn documents_are_encoded_and_decoded_away_from_the_threads_that_answer() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(async {
+        for (offload, waits) in [(Offload::Pool, true), (Offload::Inline, false)] {
+            steps_wait(offload, waits).await;
+        }
+    });
+}
+
+async fn steps_wait(offload: Offload, waits: bool) {
     let spec = SystemSpec { model: "m".to_owned(), ..SystemSpec::default() };
     let new = NewSystem { system_id: Uuid::from_u128(1), org_id: Uuid::from_u128(2), name: None, spec };
     let (document, _) = Document::found(&new, &Contexts::frozen(7, 1_700_000_000_000_000).context());
-    for (offload, waits) in [(Offload::Pool, true), (Offload::Inline, false)] {
-        let (keeper, ledger) = (keeper(offload), ledger());
-        let mut attempt = Attempt::default();
-        for step in ["through", "as original", "behind", "load"] {
-            let work = async {
-                match step {
-                    "through" => drop(keeper.save_through(document.clone(), &ledger).await.unwrap()),
-                    "as original" => keeper.save_as_original(document.clone(), &ledger).await.unwrap(),
-                    "behind" => keeper.save_behind(document.clone(), &mut attempt).await.unwrap(),
-                    _ => {
-                        let loaded = keeper.load(new.system_id, Access::Capability, &ledger).await.unwrap();
-                        assert_eq!(loaded, document);
-                    }
+    let (keeper, ledger) = (keeper(offload), ledger());
+    let mut attempt = Attempt::default();
+    for step in ["through", "as original", "behind", "load"] {
+        let work = async {
+            match step {
+                "through" => keeper.save_through(document.clone(), &ledger).await.unwrap(),
+                "as original" => keeper.save_as_original(document.clone(), &ledger).await.unwrap(),
+                "behind" => keeper.save_behind(document.clone(), &mut attempt).await.unwrap(),
+                _ => {
+                    let loaded = keeper.load(new.system_id, Access::Capability, &ledger).await.unwrap();
+                    assert_eq!(loaded, document);
                 }
-            };
-            let mut work = std::pin::pin!(work);
-            let at_once = work.as_mut().now_or_never().is_some();
-            assert_eq!(at_once, !waits, "{step}, {offload:?}");
-            if !at_once {
-                work.await;
             }
+        };
+        let mut work = std::pin::pin!(work);
+        let release = occupied();
+        let at_once = work.as_mut().now_or_never().is_some();
+        assert_eq!(at_once, !waits, "{step}, {offload:?}");
+        drop(release);
+        if !at_once {
+            work.await;
         }
     }
 }

@@ -338,3 +338,6 @@ impl Drop for Writer {
         self.shared.queue.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ async fn list_segments(blobs: Blobs, log: Uuid, known: Option<Arc<Names>>) -> Re
     // The newest may have got its index since, or another of its number beside it: from itself on, so to speak.
     let unsure = |known: &Names| {
         let bare = known.indexed.iter().find(|(_, indexed)| !**indexed);
-        bare.or(known.indexed.last_key_value()).map(|(name, _)| name.segment)
+        bare.or_else(|| known.indexed.last_key_value()).map(|(name, _)| name.segment)
     };
     let after = known.as_deref().and_then(unsure).map(|segment| format!("{FOLDER}/{log}/{segment:020}"));
     let whole = Instant::now();
