@@ -68,7 +68,8 @@ pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> Result<BenchOptions,
         ..options.clone()
     };
     let Some(shape) = &budgets.run else { return Ok(serial) };
-    let link = shape.link.parse().map_err(|error| Error::Unexpected(format!("the budgets' link: {error}")))?;
+    let link =
+        shape.link.parse().map_err(|error| Error::Unexpected(format!("the budgets' link: {error}")))?;
     Ok(BenchOptions {
         link,
         llm: shape.llm.clone(),

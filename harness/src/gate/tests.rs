@@ -48,7 +48,8 @@ fn what_is_budgeted_is_measured_one_rollout_at_a_time() {
 
 #[test]
 fn a_run_is_of_the_shape_that_the_counts_are_of() {
-    let run = "[run]\nrollouts = 7\nconcurrency = 2\nsystems = 3\nllm = \"fixed:20ms\"\nlink = \"same-region\"\n";
+    let run =
+        "[run]\nrollouts = 7\nconcurrency = 2\nsystems = 3\nllm = \"fixed:20ms\"\nlink = \"same-region\"\n";
     let ladder = ladder_of(&format!("{run}{COUNTS}")).unwrap();
     assert_eq!((ladder.rollouts, ladder.concurrency, ladder.systems), (Some(7), 2, 3));
     assert_eq!((ladder.llm.as_str(), ladder.link), ("fixed:20ms", LinkSpec::same_region()));
