@@ -10,6 +10,8 @@ pub(crate) enum Code {
     Ok,
     /// It could not run.
     Failed,
+    /// A threshold, a budget or a comparison is breached.
+    Breached,
     /// The measurement is not to be believed.
     Invalid,
     /// Ctrl-C: what there was has been reported.
@@ -23,6 +25,7 @@ impl From<Code> for ExitCode {
         Self::from(match code {
             Code::Ok => 0,
             Code::Failed => 1,
+            Code::Breached => 99,
             Code::Invalid => 125,
             Code::Interrupted => 130,
             Code::Terminated => 143,
