@@ -143,6 +143,12 @@ pub(crate) fn lost_of(count: Option<LossCount>) -> String {
     )
 }
 
+/// The confidence of intervals that leave `alpha` on each side, in percent: `90`, `96.7`.
+pub(crate) fn confidence(alpha: f64) -> String {
+    let percent = format!("{:.1}", (1.0 - 2.0 * alpha) * 100.0);
+    percent.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// Every class an intended rollout can end in but `ok`, with its name in the report.
 pub(crate) fn not_ok(accounting: &Accounting) -> [(&'static str, u64); 11] {
     [

@@ -3,7 +3,7 @@
 
 use time::Date;
 
-use mipro_telemetry::Stage;
+use mipro_telemetry::{Group, Stage};
 
 use super::budgets::{Budgets, CountBudget};
 use super::{GateOutcome, Kind, Outcome, believable, with_mark};
@@ -58,7 +58,7 @@ fn judged(name: &str, count: &str, budget: &CountBudget, seen: Result<(&Rung, f6
     let slack = 0.5 / rung.accounting.ok.max(1) as f64;
     let soft = budget.soft.map(|soft| soft.above(budget.value));
     let lowest = budget.soft.unwrap_or(budget.hard).below(budget.value);
-    let stages = stages(count, rung);
+    let stages = stages(count, rung, name.contains(" background."));
     let (outcome, advice) = if seen > limit + slack {
         (Outcome::Breach, format!("{} more a rollout{stages}", per_rollout(seen - budget.value)))
     } else if soft.is_some_and(|soft| seen > soft + slack) {
@@ -79,8 +79,9 @@ fn shown_limit(value: f64, limit: f64) -> String {
     }
 }
 
-/// The stages that such a count is made in, with how often each ran: where to look.
-fn stages(count: &str, rung: &Rung) -> String {
+/// The stages that such a count is made in, with how often each ran: where to look. How often stages behind the answers ran is
+/// not in a report; of a background count they are named all the same.
+fn stages(count: &str, rung: &Rung, background: bool) -> String {
     let stages: &[Stage] = match count {
         "db_round_trips" | "db_statements" => &[Stage::DbQuery, Stage::PointerUpdate],
         "db_connections" => &[Stage::DbAcquire],
@@ -88,17 +89,19 @@ fn stages(count: &str, rung: &Rung) -> String {
         "s3_put" => &[Stage::S3Put, Stage::SnapshotPut],
         "s3_bytes" => &[Stage::S3Get, Stage::S3Put, Stage::SnapshotPut],
         "llm_calls" => &[Stage::LlmFirstByte],
-        "log_syncs" => &[Stage::LogAppend, Stage::GateWait, Stage::LogSync],
+        "log_syncs" => &[Stage::LogSync, Stage::LogAppend, Stage::GateWait],
         _ => &[],
     };
-    let ran: Vec<String> = stages
-        .iter()
-        .filter_map(|stage| Some((stage, rung.stages.get(stage.name())?)))
-        .filter(|(_, report)| report.calls_per_rollout > 0.0)
-        .map(|(stage, report)| {
-            format!("{} ({} calls a rollout)", stage.name(), per_rollout(report.calls_per_rollout))
-        })
-        .collect();
+    let told = |stage: &Stage| match rung.stages.get(stage.name()) {
+        Some(report) if report.calls_per_rollout > 0.0 => {
+            Some(format!("{} ({} calls a rollout)", stage.name(), per_rollout(report.calls_per_rollout)))
+        }
+        _ if background && stage.group() == Group::Background => {
+            Some(format!("{} (behind the answers)", stage.name()))
+        }
+        _ => None,
+    };
+    let ran: Vec<String> = stages.iter().filter_map(told).collect();
     match (stages, ran.is_empty()) {
         ([], _) => String::new(),
         ([first, ..], true) => format!("; its stage is {}, which no caller waited for", first.name()),

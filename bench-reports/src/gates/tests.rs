@@ -135,6 +135,16 @@ fn one_more_of_anything_is_caught_with_its_stage() {
 }
 
 #[test]
+fn a_stage_behind_the_answers_is_named_though_no_report_counts_its_calls() {
+    let report = with(|rung| {
+        rung.counts.background.log_syncs += 1.0;
+        rung.stages.remove("log.sync");
+    });
+    let advice = not_passing(&report).advice;
+    assert_eq!(advice, "1 more a rollout; look at log.sync (behind the answers)");
+}
+
+#[test]
 fn not_one_more_in_the_whole_run() {
     let one_in_the_run = with(|rung| rung.counts.critical.db_statements += 1.0 / 48.0);
     assert_eq!(not_passing(&one_in_the_run).outcome, Outcome::Breach);

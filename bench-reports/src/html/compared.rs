@@ -2,11 +2,12 @@
 //! is seen.
 
 use super::markup::{Cell, Column, Esc, Html, Table};
-use super::svg::{Scale, axis, grid, y_axis};
+use super::svg::{Scale, axis, grid, tick, y_axis};
 use crate::format::{counted, ms, thousands, three_digits};
 use crate::schema::{
     CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, Report, Side, SliceFigures,
 };
+use crate::view;
 
 /// Height of a scatter in CSS pixels.
 const HEIGHT: u32 = 200;
@@ -47,14 +48,13 @@ fn compared(page: &mut Html, comparison: &Comparison) {
         set_aside => format!(", {} set aside", thousands(set_aside as f64)),
     };
     page.put(format_args!(
-        "<h3>{} against {}{}: <span class=\"{}\">{word}</span></h3>\n<p class=\"note\">{}{set_aside}; intervals leave {} % on each side, at \
-         most {}.{}{}</p>\n",
+        "<h3>{} against {}{}: <span class=\"{}\">{word}</span></h3>\n<p class=\"note\">{}{set_aside}; {} % intervals, at most {}.{}{}</p>\n",
         Esc(&comparison.b),
         Esc(&comparison.a),
         Esc(&on),
         tone(&comparison.verdict),
         counted(comparison.pairs as usize, "pair", "pairs"),
-        three_digits(comparison.alpha * 100.0),
+        view::confidence(comparison.alpha),
         counted(comparison.looks_max as usize, "look", "looks"),
         if said.is_empty() { "" } else { " " },
         Esc(&said)
@@ -75,8 +75,9 @@ fn compared(page: &mut Html, comparison: &Comparison) {
 }
 
 fn change(share: f64) -> String {
-    let sign = if share > 0.0 { "+" } else { "" };
-    format!("{sign}{} %", three_digits(share * 100.0)).replace('-', "−")
+    let percent = share * 100.0;
+    let decimals = usize::from(percent.abs() < 99.95);
+    format!("{percent:+.decimals$} %").replace('-', "−")
 }
 
 /// Changes lie on a scale of the ratio, so that halving and doubling are equally far from the middle.
@@ -192,11 +193,11 @@ fn scatter(page: &mut Html, comparison: &Comparison, endpoint: &EndpointComparis
         y_axis(scale)
     ));
     let seconds = Scale::linear(last_s);
-    for tick in seconds.ticks() {
-        let x = seconds.percent(tick);
+    for second in seconds.ticks() {
+        let x = seconds.percent(second);
         page.put(format_args!(
             "<text class=\"xtick\" x=\"{x:.2}%\" y=\"100%\" dy=\"18\">{} s</text>\n",
-            three_digits(tick)
+            tick(second)
         ));
     }
     for (slice, us) in &slices {

@@ -80,17 +80,25 @@ impl Scale {
                 (0..=(max / step).round() as i32).map(|index| f64::from(index) * step).collect()
             }
             Self::Log { from, to } => (from..=to).map(|exponent| 10_f64.powi(exponent)).collect(),
-            Self::Ratio { low, high } => {
-                let leads: &[f64] = if high / low > 100.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-                let within = |value: &f64| (low..=high).contains(value);
-                let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
-                exponents
-                    .flat_map(|exponent| leads.iter().map(move |lead| lead * 10_f64.powi(exponent)))
-                    .filter(within)
-                    .collect()
-            }
+            Self::Ratio { low, high } => ratios(low, high),
         }
     }
+}
+
+/// Round ratios between two: tenths or twentieths around 1 where they are near, else 1, 2, 5 or powers of ten.
+fn ratios(low: f64, high: f64) -> Vec<f64> {
+    let within = |value: &f64| (low..=high).contains(value);
+    if high / low <= 2.5 {
+        let each = if high / low <= 1.4 { 20.0 } else { 10.0 };
+        let (first, last) = ((low * each).ceil() as i32, (high * each).floor() as i32);
+        return (first..=last).map(|step| f64::from(step) / each).collect();
+    }
+    let leads: &[f64] = if high / low > 100.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    exponents
+        .flat_map(|exponent| leads.iter().map(move |lead| lead * 10_f64.powi(exponent)))
+        .filter(within)
+        .collect()
 }
 
 /// A tick's label: `0.01`, `1`, `2,000`, `10k`.

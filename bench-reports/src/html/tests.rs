@@ -44,3 +44,17 @@ fn scales_hold_their_values() {
     assert!((linear.percent(1500.0) - 25.0).abs() < 1e-9);
     assert!(Scale::linear(0.0).percent(0.0).abs() < 1e-9);
 }
+
+#[test]
+fn ratios_are_as_far_down_as_up() {
+    let scale = Scale::Ratio { low: 0.1, high: 10.0 };
+    assert!((scale.percent(1.0) - 50.0).abs() < 1e-9);
+    assert!((scale.percent(0.5) + scale.percent(2.0) - 100.0).abs() < 1e-9);
+    assert_eq!([scale.percent(0.0), scale.percent(0.01), scale.percent(99.0)], [0.0, 0.0, 100.0]);
+    let ticks =
+        |low, high| Scale::Ratio { low, high }.ticks().iter().map(|value| tick(*value)).collect::<Vec<_>>();
+    assert_eq!(ticks(0.1, 3.0), ["0.1", "0.2", "0.5", "1", "2"]);
+    assert_eq!(ticks(0.0001, 3.0), ["0.0001", "0.001", "0.01", "0.1", "1"]);
+    assert_eq!(ticks(0.78, 1.28), ["0.8", "0.9", "1", "1.10", "1.20"]);
+    assert_eq!(ticks(0.93, 1.07), ["0.95", "1", "1.05"]);
+}

@@ -378,13 +378,10 @@ impl Page {
                 if comparison.rung.is_empty() { String::new() } else { format!(" on {}", comparison.rung) };
             let title = harmless(&format!("{} against {}{on}", comparison.b, comparison.a));
             let pairs = counted(comparison.pairs as usize, "pair", "pairs");
-            let confidence = three_digits((1.0 - 2.0 * comparison.alpha) * 100.0);
+            let confidence = view::confidence(comparison.alpha);
             self.heading(
                 &title,
-                &format!(
-                    "{pairs}, {} set aside; intervals of {confidence} %",
-                    comparison.pairs_invalid.len()
-                ),
+                &format!("{pairs}, {} set aside; {confidence} % intervals", comparison.pairs_invalid.len()),
             );
             let mut table = Table::new(&[
                 ("verdict", Left),

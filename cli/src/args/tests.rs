@@ -17,7 +17,10 @@ fn the_defaults_tell_the_whole_story() {
     let cli = Cli::try_parse_from(["mipro", "bench"]).unwrap();
     let Command::Bench(args) = cli.command else { panic!("not bench") };
     assert_eq!(args.rungs.0, mipro_harness::RungName::ALL);
-    assert_eq!((args.link.to_string().as_str(), args.stack.to_string().as_str()), ("cross-region", "auto"));
+    assert_eq!(
+        (args.link.to_string().as_str(), args.ground.stack.to_string().as_str()),
+        ("cross-region", "auto")
+    );
     assert!(!args.quick && args.llm.is_none() && args.history == 0);
 }
 

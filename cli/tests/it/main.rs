@@ -25,6 +25,7 @@ mod llm;
 mod load;
 mod passing;
 mod proxy;
+mod report_formats;
 mod secrets;
 mod state;
 mod state_tool;

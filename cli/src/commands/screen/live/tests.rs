@@ -219,7 +219,7 @@ fn figures_are_wanted_at_first_and_then_not_too_often() {
 fn the_rate_is_that_of_the_ticks_remembered() {
     let start = clock::now();
     let at = |ms| start + Duration::from_millis(ms);
-    let rate = |ticks: &[(u64, u64)]| super::rate(&ticks.iter().map(|(ms, done)| (at(*ms), *done)).collect());
+    let rate = |ticks: &[(u64, u64)]| rate(&ticks.iter().map(|(ms, done)| (at(*ms), *done)).collect());
     assert_eq!(rate(&[(0, 0)]), None);
     assert_eq!(rate(&[(0, 10), (500, 12), (2_000, 30)]), Some(10.0));
     assert_eq!(rate(&[(5, 10), (5, 12)]), None);
