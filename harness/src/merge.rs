@@ -45,6 +45,9 @@ pub(crate) fn merge<'a>(slices: impl IntoIterator<Item = &'a Rung>) -> Option<Ru
             response: dists(&slices, |slice| Some(&slice.rollout.response)),
             service: dists(&slices, |slice| Some(&slice.rollout.service)),
             lag: Some(dists(&slices, |slice| slice.rollout.lag.as_ref())),
+            // The slices of a comparison are of the closed model: no pacer, no slots.
+            pacer_lag: None,
+            slot_wait: None,
         },
         overhead: dists(&slices, |slice| Some(&slice.overhead)),
         steps: keys(&slices, |slice| &slice.steps).map(|name| (name.clone(), step(&slices, &name))).collect(),
@@ -99,7 +102,7 @@ fn step(slices: &[&Rung], name: &str) -> Times {
     Times {
         response: dists(slices, |slice| slice.steps.get(name).map(|step| &step.response)),
         service: dists(slices, |slice| slice.steps.get(name).map(|step| &step.service)),
-        lag: None,
+        ..Times::default()
     }
 }
 

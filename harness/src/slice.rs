@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mipro_bench_reports::compare::Slice;
 use mipro_bench_reports::{Rung, Side as Which};
-use mipro_loadgen::{Options as Load, Outcome};
+use mipro_loadgen::{Options as Load, Outcome, Warmup};
 use mipro_telemetry::clock;
 use mipro_testbed::process::Usage;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,7 @@ impl Driver for Alternation<'_> {
         let load = Load {
             seed: self.ground.options.seed.wrapping_add(u64::from(pair)),
             rollout_prefix: format!("p{pair}"),
-            warmup: self.size.warm_in,
+            warmup: Warmup::Rollouts(self.size.warm_in),
             rollouts: self.size.rollouts,
             ..self.side(which).load(self.ground, self.lanes)
         };

@@ -16,7 +16,7 @@ fn saved(dir: &Path, change: impl FnOnce(&mut Report)) -> String {
             wall_seconds: 10.0,
             accounting: Accounting { intended: 100, ok: 100, ..Accounting::default() },
             validity: Validity { ok: true, reasons: vec![] },
-            rollout: Times { response: dist.clone(), service: dist.clone(), lag: None },
+            rollout: Times { response: dist.clone(), service: dist.clone(), ..Times::default() },
             overhead: dist,
             ..Rung::default()
         }
