@@ -233,6 +233,7 @@ pub(crate) fn report() -> Report {
         rungs,
         seed_rows,
         comparisons: vec![comparisons::revisions(), comparisons::rungs()],
+        ablation: None,
         verdicts: vec![
             Verdict {
                 name: "stages + other = total, every operation".to_owned(),
@@ -264,6 +265,7 @@ fn environment() -> Environment {
         llm: "seed (1,300–2,800 ms, clipped lognormal)".to_owned(),
         dataset: "built-in (77 intents)".to_owned(),
         log_filesystem: "ext4".to_owned(),
+        noise_floor: None,
     }
 }
 
