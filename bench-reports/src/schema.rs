@@ -174,6 +174,13 @@ pub struct Times {
     /// Intended start to sent; absent for steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<Dist>,
+    /// The part of the lag that is the pacer's: intended start to released. Open model only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pacer_lag: Option<Dist>,
+    /// The rest of the lag: released to sent, which is waiting for a free slot (or, where one was free, the hand-over to it).
+    /// Open model only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot_wait: Option<Dist>,
 }
 
 /// `intended` is the sum of all the others, always.

@@ -61,6 +61,7 @@ pub fn render(report: &Report, style: Style) -> String {
     page.line(&headline(report), Tone::Strong);
     page.environment(report);
     page.ladder(report);
+    page.times(report);
     page.turns_on(report);
     page.costs(report);
     page.seed(report);

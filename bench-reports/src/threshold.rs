@@ -245,6 +245,16 @@ impl Threshold {
         Outcome { threshold: self.to_string(), rung: rung.name.clone(), holds, seen }
     }
 
+    /// Samples that its metric must have for it to be judged at all.
+    #[must_use]
+    pub fn samples_needed(&self) -> u64 {
+        match self.aggregation {
+            Aggregation::Percentile(percentile) => Dist::samples_needed(percentile),
+            Aggregation::Median => Dist::samples_needed(50.0),
+            _ => 1,
+        }
+    }
+
     /// Holds every rung of a report against it. A report without rungs has none that fails, and none that holds.
     #[must_use]
     pub fn check_all(&self, report: &Report) -> Vec<Outcome> {

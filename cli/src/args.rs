@@ -15,7 +15,7 @@ pub(crate) use bench::{BenchArgs, ReportArgs};
 pub(crate) use compare::{CompareArgs, Inconclusive, PairingArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ground::GroundArgs;
-pub(crate) use load::LoadArgs;
+pub(crate) use load::{LoadArgs, RateArg};
 pub(crate) use roles::{
     LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs,
 };

@@ -1,4 +1,4 @@
-//! Exit codes, in one place. 2 (usage) is clap's own.
+//! Exit codes, in one place. 2 (usage) is mostly clap's own.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,6 +12,8 @@ pub(crate) enum Code {
     Failed,
     /// A threshold, a budget or a comparison is breached.
     Breached,
+    /// What was asked contradicts itself, in a way that only the command sees.
+    Usage,
     /// The measurement is not to be believed.
     Invalid,
     /// Ctrl-C: what there was has been reported.
@@ -25,6 +27,7 @@ impl From<Code> for ExitCode {
         Self::from(match code {
             Code::Ok => 0,
             Code::Failed => 1,
+            Code::Usage => 2,
             Code::Breached => 99,
             Code::Invalid => 125,
             Code::Interrupted => 130,

@@ -32,6 +32,8 @@ pub enum Class {
     Read,
     /// No answer in time.
     Timeout,
+    /// Not done when its own deadline, counted from the intended start, had passed.
+    Deadline,
 }
 
 impl Class {
@@ -47,6 +49,7 @@ impl Class {
             Self::Write => "write",
             Self::Read => "read",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
         }
     }
 
@@ -61,6 +64,7 @@ impl Class {
             Self::Write => &mut accounting.write,
             Self::Read => &mut accounting.read,
             Self::Timeout => &mut accounting.timeout,
+            Self::Deadline => &mut accounting.deadline,
         };
         *counter += 1;
     }
@@ -73,6 +77,17 @@ pub struct Failure {
     pub class: Class,
     /// What happened, in a few words.
     pub detail: String,
+    /// Which limit of this machine it met, if one: then it says nothing of the service.
+    pub exhausted: Option<Exhausted>,
+}
+
+/// A limit of the generator's own machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exhausted {
+    /// No more open files (EMFILE, ENFILE).
+    Descriptors,
+    /// No free local port (EADDRNOTAVAIL).
+    Ports,
 }
 
 impl fmt::Display for Failure {
@@ -88,7 +103,11 @@ impl Failure {
             Some((at, _)) => format!("{}…", &detail[..at]),
             None => detail,
         };
-        Self { class, detail }
+        Self { class, detail, exhausted: None }
+    }
+
+    pub(crate) fn met(self, exhausted: Option<Exhausted>) -> Self {
+        Self { exhausted, ..self }
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {

@@ -8,17 +8,18 @@ use bytes::{Bytes, BytesMut};
 use mipro_telemetry::clock;
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, redirect};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::account::{Class, Failure};
+use crate::account::{Class, Exhausted, Failure};
 use crate::error::Error;
 
 #[cfg(test)]
 mod tests;
 
 /// Largest answer that is read; a larger one is not what the contract says.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Connections to keep open, and how long a call may take.
 #[derive(Debug, Clone)]
@@ -129,7 +130,17 @@ fn failure(error: reqwest::Error) -> Failure {
     if let Some(cause) = innermost(&error) {
         detail = format!("{detail}: {cause}");
     }
-    Failure::new(class, detail)
+    Failure::new(class, detail).met(exhausted(&error))
+}
+
+/// Which limit of this machine an error comes from.
+pub(crate) fn exhausted(error: &(dyn std::error::Error + 'static)) -> Option<Exhausted> {
+    let code = io_errors(error).find_map(io::Error::raw_os_error)?;
+    match Errno::from_raw_os_error(code) {
+        Errno::MFILE | Errno::NFILE => Some(Exhausted::Descriptors),
+        Errno::ADDRNOTAVAIL => Some(Exhausted::Ports),
+        _ => None,
+    }
 }
 
 fn innermost(error: &reqwest::Error) -> Option<String> {
@@ -156,16 +167,20 @@ fn classify(error: &reqwest::Error) -> Class {
 }
 
 /// The kind of the outermost I/O error that is not merely "other".
-fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let io_error = error.downcast_ref::<io::Error>();
-        if let Some(kind) = io_error.map(io::Error::kind).filter(|k| *k != io::ErrorKind::Other) {
-            return Some(kind);
-        }
-        // An I/O error's source is the source of what it wraps, so that the wrapped error itself must be asked for.
-        let wrapped = io_error.and_then(io::Error::get_ref);
-        cause = wrapped.map(|inner| inner as &dyn std::error::Error).or_else(|| error.source());
+pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    io_errors(error).map(io::Error::kind).find(|kind| *kind != io::ErrorKind::Other)
+}
+
+/// The I/O errors in an error's chain, outermost first.
+fn io_errors<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a io::Error> {
+    std::iter::successors(Some(error), |error| below(*error)).filter_map(|error| error.downcast_ref())
+}
+
+fn below<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    // An I/O error's source is the source of what it wraps, so that the wrapped error itself must be asked for.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match wrapped {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
-    None
 }

@@ -19,6 +19,15 @@ pub enum Error {
         /// How it failed.
         failure: Failure,
     },
+    /// The machine or the plan rules out a valid measurement; nothing was sent.
+    #[error("the measurement would not be valid: {0}")]
+    Preflight(String),
+    /// The system gave no thread to pace arrivals on.
+    #[error("cannot start the pacer's thread: {0}")]
+    Pacer(#[source] std::io::Error),
+    /// The server that a calibration asks could not be started.
+    #[error("cannot start the null server: {0}")]
+    NullServer(#[source] std::io::Error),
     /// The service did not tell a system's proxy URL in time.
     #[error("the job was not ready within {waited_seconds} s; its status is {status}")]
     JobNotReady {

@@ -23,6 +23,22 @@ pub enum StatusStyle {
     RewardDone,
 }
 
+/// What is made before anything is measured. In the open model it arrives at the rate that the run begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmup {
+    /// So many rollouts.
+    Rollouts(u64),
+    /// As many as start within this time.
+    Time(Duration),
+}
+
+impl Default for Warmup {
+    /// None.
+    fn default() -> Self {
+        Self::Rollouts(0)
+    }
+}
+
 /// What a run is to do. The default is ten rollouts, one at a time, with a task app on its usual port, and lacks a target.
 #[derive(Clone)]
 pub struct Options {
@@ -44,14 +60,14 @@ pub struct Options {
     pub systems: u32,
     /// Fields to put into the new jobs' `mipro` section, over the generator's own.
     pub job_overrides: Map<String, Value>,
-    /// Rollouts in flight; systems take turns. With [`Options::serial_per_system`] there are as many as systems instead.
+    /// Rollouts in flight (in the open model: at most); systems take turns. With [`Options::serial_per_system`] there are as many as systems instead.
     pub concurrency: u32,
     /// Rollouts to make after warm-up; 0 with a duration: as many as it allows.
     pub rollouts: u64,
     /// Starts no rollout after this long (warm-up not counted).
     pub duration: Option<Duration>,
-    /// Rollouts to make first, all finished before the measured ones start, and left out of every figure.
-    pub warmup: u64,
+    /// Made first, all finished before the measured ones start, and left out of every figure.
+    pub warmup: Warmup,
     /// How rewards are reported.
     pub status_calls: StatusStyle,
     /// One lane per system: its rollouts follow one another, systems run side by side.
@@ -60,8 +76,11 @@ pub struct Options {
     pub seed: u64,
     /// Longest that a single call may take.
     pub timeout: Duration,
-    /// How long rollouts in flight may go on after the end of the duration or after an interrupt.
+    /// How long rollouts may go on after the end of the duration (in the open model that includes sending what is due and
+    /// has waited for a slot), or those in flight after an interrupt.
     pub drain: Duration,
+    /// Longest that a rollout may take from its intended start; then it is given up, and counted as such.
+    pub deadline: Option<Duration>,
     /// How rollout ids begin: `<prefix>-<seed>-<index>`. The same prefix and seed give the same ids, which one system takes
     /// only once: a second run on the same systems needs another prefix (or seed).
     pub rollout_prefix: String,
@@ -71,6 +90,11 @@ pub struct Options {
     pub model: String,
     /// How rollouts arrive.
     pub schedule: Schedule,
+    /// Whether to note when each rollout began and what it was about: [`crate::Outcome::recording`].
+    pub record: bool,
+    /// Whether a run through a service that does not tell its stages at all is invalid. Where it tells some, the others are
+    /// missed either way.
+    pub stages_expected: bool,
     /// Past rollouts the systems already hold; only told on in the report's `state_growth`.
     pub history: u64,
 }
@@ -90,16 +114,19 @@ impl Default for Options {
             concurrency: 1,
             rollouts: 10,
             duration: None,
-            warmup: 0,
+            warmup: Warmup::default(),
             status_calls: StatusStyle::default(),
             serial_per_system: false,
             seed: 1,
             timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
+            deadline: None,
             rollout_prefix: "r".to_owned(),
             split: "train".to_owned(),
             model: "gpt-4.1-nano".to_owned(),
             schedule: Schedule::Closed,
+            record: false,
+            stages_expected: true,
             history: 0,
         }
     }
@@ -125,7 +152,7 @@ impl Options {
         if self.concurrency == 0 {
             return wrong("concurrency is 0: at least one must be in flight");
         }
-        if self.rollouts == 0 && self.duration.is_none() {
+        if self.rollouts == 0 && self.duration.is_none() && !self.schedule.ends() {
             return wrong("neither a number nor a duration is given: the run would have no end");
         }
         if self.timeout.is_zero() {
@@ -137,11 +164,12 @@ impl Options {
     /// How many rollouts may be in flight.
     #[must_use]
     pub fn lanes(&self, systems: usize) -> usize {
-        if self.serial_per_system && self.target.is_some() {
-            systems.max(1)
-        } else {
-            self.concurrency as usize
-        }
+        self.lanes_of(self.concurrency, systems)
+    }
+
+    /// As [`Options::lanes`], with another concurrency.
+    pub(crate) fn lanes_of(&self, concurrency: u32, systems: usize) -> usize {
+        if self.serial_per_system && self.target.is_some() { systems.max(1) } else { concurrency as usize }
     }
 }
 

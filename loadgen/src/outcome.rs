@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mipro_bench_reports::dist::SAMPLES_BEYOND_MIN;
+use hdrhistogram::Histogram;
 use mipro_bench_reports::{
     Accounting, CountSet, Makespan, OperationReport, Recorder, Rung, StageReport, StateGrowth, Times,
 };
@@ -11,20 +11,13 @@ use mipro_telemetry::{Group, Operation, Stage};
 
 use crate::account::FailureCount;
 use crate::record::{OperationSums, Sheet, StageSums};
-use crate::run::Ran;
-use crate::session::Step;
+use crate::recording::Recording;
+use crate::run::{Offered, Ran};
+use crate::session::{Books, Step};
+use crate::validity::{Facts, Health};
 
 #[cfg(test)]
 mod tests;
-
-/// A run with more failures than this share of its rollouts says too little about the rest.
-const FAILED_SHARE_MAX: f64 = 0.01;
-
-/// The generator kept up if it started nearly all rollouts within this …
-const LAG_MAX_NS: u64 = 1_000_000;
-
-/// … or within this share of a rollout's median service time.
-const LAG_SHARE_MAX: f64 = 0.05;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -45,10 +38,14 @@ pub struct Outcome {
     pub reward_mean: Option<f64>,
     /// The mock's planned delays laid out on the lanes; none unless every rollout was done and told its plan.
     pub planned: Option<Duration>,
+    /// What the generator's process and machine went through.
+    pub health: Health,
+    offered: Option<Offered>,
+    recording: Option<Recording>,
     lanes: usize,
     systems: usize,
     history: u64,
-    has_server: bool,
+    books: Books,
     sheet: Sheet,
 }
 
@@ -67,7 +64,7 @@ pub struct Identity {
 
 impl Outcome {
     pub(crate) fn new(ran: Ran, history: u64, systems: usize) -> Self {
-        let Ran { sheet, wall, planned, interrupted, lanes, has_server } = ran;
+        let Ran { sheet, wall, planned, interrupted, lanes, books, health, open, recording } = ran;
         Self {
             interrupted,
             wall,
@@ -77,10 +74,13 @@ impl Outcome {
             acknowledged: sheet.acknowledged,
             reward_mean: (sheet.rewards > 0).then(|| sheet.reward_sum / sheet.rewards as f64),
             planned: planned.filter(|_| sheet.accounting.ok == sheet.accounting.intended),
+            health,
+            offered: open,
+            recording,
             systems,
             lanes,
             history,
-            has_server,
+            books,
             sheet,
         }
     }
@@ -95,6 +95,92 @@ impl Outcome {
     #[must_use]
     pub fn service(&self) -> &Recorder {
         &self.sheet.service
+    }
+
+    /// Whole rollouts, intended start to done. In the open model also those that were due and not done at the end, as having
+    /// taken until then.
+    #[must_use]
+    pub fn response(&self) -> &Recorder {
+        &self.sheet.response
+    }
+
+    /// Intended start to sent, of what was sent.
+    #[must_use]
+    pub fn lag(&self) -> &Recorder {
+        &self.sheet.lag
+    }
+
+    /// The part of the lag that is the pacer's; empty in the closed model.
+    #[must_use]
+    pub fn pacer_lag(&self) -> &Recorder {
+        &self.sheet.pacer_lag
+    }
+
+    /// The part of the lag that is waiting for a slot; empty in the closed model.
+    #[must_use]
+    pub fn slot_wait(&self) -> &Recorder {
+        &self.sheet.slot_wait
+    }
+
+    /// Arrivals per second that the open model offered, as the schedule came out; none in the closed model.
+    #[must_use]
+    pub fn offered_per_second(&self) -> Option<f64> {
+        self.offered.map(|offered| offered.rate)
+    }
+
+    /// What was recorded of the rollouts that were sent, if that was asked for ([`crate::Options::record`]).
+    #[must_use]
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_ref()
+    }
+
+    /// Reasons against believing the figures; [`Outcome::fill`] writes the same into the report.
+    #[must_use]
+    pub fn invalid(&self) -> Vec<String> {
+        self.doubts()
+    }
+
+    /// Those of [`Outcome::invalid`] by which the generator or its machine gave out: nothing is known then of what it drove.
+    #[must_use]
+    pub fn generator_limits(&self) -> Vec<String> {
+        self.facts().generator()
+    }
+
+    /// What was measured, by endpoint, in nanoseconds: `rollout.response`, `rollout.service`, `rollout.lag`, `overhead`,
+    /// `steps.<step>.service`, and for rollouts all of whose calls came with the service's books, one sample a rollout:
+    /// `stages.<stage>` and `groups.<group>` (exclusive time summed over the rollout's calls). A stage that never ran is left
+    /// out; a group never is. Where one did not run in a rollout the sample is 1 ns, the least there is.
+    #[must_use]
+    pub fn histograms(&self) -> BTreeMap<String, Histogram<u64>> {
+        let sheet = &self.sheet;
+        let mut all = BTreeMap::new();
+        let mut put = |name: String, recorder: &Recorder| {
+            if !recorder.is_empty() {
+                all.insert(name, recorder.histogram());
+            }
+        };
+        put("rollout.response".to_owned(), &sheet.response);
+        put("rollout.service".to_owned(), &sheet.service);
+        put("rollout.lag".to_owned(), &sheet.lag);
+        put("overhead".to_owned(), &sheet.overhead);
+        for (step, recorder) in Step::ALL.iter().zip(&sheet.steps) {
+            put(format!("steps.{}.service", step.name()), recorder);
+        }
+        if sheet.joined == 0 {
+            return all;
+        }
+        let stages = Stage::ALL.iter().zip(&sheet.per_rollout.stages).filter(|(_, r)| !r.is_empty());
+        let stages = stages.map(|(stage, r)| (format!("stages.{}", stage.name()), r));
+        let groups = Group::ALL.iter().zip(&sheet.per_rollout.groups);
+        let groups = groups.filter(|(group, _)| **group != Group::Background);
+        let groups = groups.map(|(group, r)| (format!("groups.{}", group.name()), r));
+        for (name, recorder) in stages.chain(groups) {
+            let mut histogram = recorder.histogram();
+            // Cannot fail: 1 ns fits every histogram.
+            let _ = histogram.record_n(1, sheet.joined - recorder.count());
+            all.insert(name, histogram);
+        }
+        all
     }
 
     /// Rollouts that succeeded, per second.
@@ -117,6 +203,8 @@ impl Outcome {
             response: sheet.response.to_dist(),
             service: sheet.service.to_dist(),
             lag: Some(sheet.lag.to_dist()),
+            pacer_lag: self.offered.map(|_| sheet.pacer_lag.to_dist()),
+            slot_wait: self.offered.map(|_| sheet.slot_wait.to_dist()),
         };
         rung.overhead = sheet.overhead.to_dist();
         rung.steps = self.steps();
@@ -136,7 +224,7 @@ impl Outcome {
         seen.map(|(step, recorder)| {
             // In a session a step is due when the one before is done, so response and service are the same.
             let service = recorder.to_dist();
-            (step.name().to_owned(), Times { response: service.clone(), service, lag: None })
+            (step.name().to_owned(), Times { response: service.clone(), service, ..Times::default() })
         })
         .collect()
     }
@@ -216,62 +304,20 @@ impl Outcome {
 
     /// Why these figures should not be believed.
     fn doubts(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        let books = &self.accounting;
-        if self.interrupted {
-            reasons.push("interrupted: the figures are partial".to_owned());
-        }
-        if !books.holds() {
-            reasons.push("the accounting does not hold: some rollouts are nowhere".to_owned());
-        }
-        let failed = books.errors() + books.in_flight_at_end;
-        let sent = books.intended - books.unsent;
-        if failed as f64 > FAILED_SHARE_MAX * sent as f64 {
-            let why = self.failures.first().map(|f| format!("; first {}: {}", f.step, f.failure));
-            let why = why.unwrap_or_default();
-            reasons.push(format!("{failed} of {sent} rollouts did not succeed{why}"));
-        }
-        let Identity { checked, client_below_server, sums_off, .. } = &self.identity;
-        if *client_below_server > 0 {
-            reasons.push(format!(
-                "{client_below_server} of {checked} calls took the client less time than the server says it spent"
-            ));
-        }
-        if *sums_off > 0 {
-            reasons.push(format!(
-                "in {sums_off} of {checked} calls stages and other do not add up to the total"
-            ));
-        }
-        if self.has_server && self.sheet.joined < books.ok {
-            let without = books.ok - self.sheet.joined;
-            reasons.push(format!(
-                "{without} of {} rollouts came without the service's times: start it with --server-timing",
-                books.ok
-            ));
-        }
-        reasons.extend(self.lag_doubt());
-        if books.ok == 0 && reasons.is_empty() {
-            reasons.push("no rollout was made, so there is nothing to believe".to_owned());
-        }
-        reasons
+        self.facts().doubts()
     }
 
-    /// Looks at the highest percentile with enough samples beyond it: with a hundred rollouts a p99 is a single one, and a
-    /// neighbour's burst on the machine would make every short run look invalid.
-    fn lag_doubt(&self) -> Option<String> {
-        let beyond = |share: f64| self.sheet.lag.count() as f64 * share >= SAMPLES_BEYOND_MIN as f64;
-        let (name, quantile) = match () {
-            () if beyond(0.01) => ("p99", 0.99),
-            () if beyond(0.1) => ("p90", 0.9),
-            () => ("p50", 0.5),
-        };
-        let lag_ns = self.sheet.lag.quantile_ns(quantile)?;
-        let service_ns = self.sheet.service.quantile_ns(0.5)?;
-        let allowed_ns = LAG_MAX_NS.max((service_ns as f64 * LAG_SHARE_MAX) as u64);
-        (lag_ns > allowed_ns).then(|| {
-            let (lag_us, allowed_us) = (lag_ns / 1_000, allowed_ns / 1_000);
-            format!("the generator fell behind: lag {name} {lag_us} µs, allowed {allowed_us} µs")
-        })
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            sheet: &self.sheet,
+            failures: &self.failures,
+            identity: &self.identity,
+            interrupted: self.interrupted,
+            books: self.books,
+            lanes: self.lanes,
+            health: self.health,
+            open: self.offered,
+        }
     }
 }
 

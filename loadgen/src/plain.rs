@@ -9,13 +9,14 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Done};
 use crate::error::Error;
 use crate::join;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::run::{Pass, run_pass, warm_up};
-use crate::session::{Finished, Session, Step};
+use crate::runner::Runner;
+use crate::session::{Books, Finished, Session, Step};
+use crate::wire::Wire;
 
 /// What to send where.
 #[derive(Clone)]
@@ -26,8 +27,8 @@ pub struct Options {
     pub body: Bytes,
     /// Sent as a bearer token.
     pub api_key: Option<String>,
-    /// How often and how many at once: `concurrency`, `rollouts` (each a request), `duration`, `warmup`, `timeout`, `drain` and
-    /// `schedule` count, the other fields do not.
+    /// How often and how many at once: `concurrency`, `rollouts` (each a request), `duration`, `warmup`, `timeout`, `drain`,
+    /// `deadline` and `schedule` count, the other fields do not.
     pub load: crate::Options,
 }
 
@@ -38,20 +39,50 @@ impl fmt::Debug for Options {
     }
 }
 
-struct Endpoint {
-    client: Client,
+pub(crate) struct Endpoint {
+    by: By,
     url: Url,
     body: Bytes,
     api_key: Option<String>,
 }
 
+/// How it is asked: as cheaply as can be, or (where the connection is encrypted) by the ordinary client.
+enum By {
+    Wire(Box<Wire>),
+    Client(Client),
+}
+
+impl fmt::Debug for Endpoint {
+    /// Shows nothing of the key and the body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").finish_non_exhaustive()
+    }
+}
+
 impl Endpoint {
-    fn request(&self) -> RequestBuilder {
+    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
+        let Options { url, body, api_key, load } = options;
+        let lanes = load.concurrency as usize;
+        let by = match Wire::new(url, body, api_key.as_deref(), load.timeout, lanes) {
+            Some(wire) => By::Wire(Box::new(wire)),
+            None => By::Client(Client::new(load.timeout, lanes)?),
+        };
+        Ok(Self { by, url: url.clone(), body: body.clone(), api_key: api_key.clone() })
+    }
+
+    async fn call(&self) -> Done {
+        match &self.by {
+            By::Wire(wire) => wire.call().await,
+            By::Client(client) => client.call(self.request(client)).await,
+        }
+    }
+
+    fn request(&self, client: &Client) -> RequestBuilder {
         let request = if self.body.is_empty() {
-            self.client.get(self.url.clone())
+            client.get(self.url.clone())
         } else {
             let json = HeaderValue::from_static("application/json");
-            self.client.post(self.url.clone()).header(CONTENT_TYPE, json).body(self.body.clone())
+            client.post(self.url.clone()).header(CONTENT_TYPE, json).body(self.body.clone())
         };
         match &self.api_key {
             Some(key) => request.bearer_auth(key),
@@ -61,9 +92,11 @@ impl Endpoint {
 }
 
 impl Session for Endpoint {
+    const CONNECTIONS_PER_LANE: usize = 1;
+
     async fn once(&self, _index: u64) -> Finished {
         let mut finished = Finished::default();
-        let done = self.client.call(self.request()).await;
+        let done = self.call().await;
         let mut books = Vec::new();
         let answer = done.answer.and_then(Answer::success);
         if let Ok(answer) = &answer {
@@ -78,35 +111,22 @@ impl Session for Endpoint {
         0
     }
 
-    fn has_server(&self) -> bool {
-        false
+    fn books(&self) -> Books {
+        Books::NotExpected
     }
 }
 
-/// Makes the requests; ends, cancels and accounts as [`crate::run()`] does. The report's rollouts are requests.
+/// Makes the requests; ends, cancels and accounts as [`crate::run()`] does. The report's rollouts are requests. For slice
+/// after slice: [`Runner::plain`].
 ///
 /// # Errors
-/// When the options make no request, or no HTTP client can be made. Failing requests are accounted for.
+/// When the options make no request, no HTTP client can be made, or the machine rules out a valid measurement. Failing
+/// requests are accounted for.
 pub async fn run(
     options: Options,
     progress: Arc<dyn Progress>,
     cancel: CancellationToken,
 ) -> Result<Outcome, Error> {
-    let Options { url, body, api_key, load } = options;
-    load.check_ends()?;
-    let client = Client::new(load.timeout, load.concurrency as usize)?;
-    let measured = Pass {
-        first: load.warmup,
-        count: (load.rollouts > 0).then_some(load.rollouts),
-        lanes: load.concurrency as usize,
-        fixed: false,
-        systems: 0,
-        duration: load.duration,
-        drain: load.drain,
-        schedule: load.schedule,
-    };
-    let session = Arc::new(Endpoint { client, url, body, api_key });
-    warm_up(&measured, load.warmup, &session, &cancel).await;
-    let ran = run_pass(measured, session, progress, cancel).await;
-    Ok(Outcome::new(ran, 0, 0))
+    let runner = Runner::plain(&options)?;
+    runner.run(runner.slice(), progress, cancel).await
 }

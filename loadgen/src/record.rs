@@ -17,12 +17,18 @@ pub(crate) struct Sheet {
     pub(crate) accounting: Accounting,
     pub(crate) failures: Vec<FailureCount>,
     pub(crate) lag: Recorder,
+    /// Open model: the parts of the lag.
+    pub(crate) pacer_lag: Recorder,
+    pub(crate) slot_wait: Recorder,
+    /// Open model: the lag of rollouts for which a slot was free, so that nobody but the generator made them wait.
+    pub(crate) own_lag: Recorder,
     pub(crate) service: Recorder,
     pub(crate) response: Recorder,
     pub(crate) overhead: Recorder,
     pub(crate) steps: [Recorder; Step::ALL.len()],
     pub(crate) stages: [StageSums; Stage::ALL.len()],
     pub(crate) groups: [StageSums; Group::ALL.len()],
+    pub(crate) per_rollout: PerRollout,
     pub(crate) operations: [OperationSums; Operation::ALL.len()],
     pub(crate) counts: CountSums,
     pub(crate) identity: IdentitySums,
@@ -32,6 +38,8 @@ pub(crate) struct Sheet {
     pub(crate) acknowledged: u64,
     pub(crate) rewards: u64,
     pub(crate) reward_sum: f64,
+    /// Failures that were this machine's: open files, local ports.
+    pub(crate) exhausted: [u64; 2],
 }
 
 /// One stage's, or one roll-up's, sums.
@@ -41,6 +49,15 @@ pub(crate) struct StageSums {
     pub(crate) dist: Recorder,
     pub(crate) count: u64,
     pub(crate) overlap_ns: u64,
+}
+
+/// Exclusive time by stage and by roll-up, summed over all calls of one rollout: a sample for each rollout in which it ran.
+/// From rollouts all of whose calls came with books, so that those in which it did not run are the rest of
+/// [`Sheet::joined`].
+#[derive(Debug, Default)]
+pub(crate) struct PerRollout {
+    pub(crate) stages: [Recorder; Stage::ALL.len()],
+    pub(crate) groups: [Recorder; Group::ALL.len()],
 }
 
 /// One operation's sums, in the rows of the seed table.
@@ -84,6 +101,17 @@ pub(crate) struct Times {
     pub(crate) lag_ns: u64,
     /// Sent to done (or to now, where it was cut off).
     pub(crate) service_ns: u64,
+    /// Open model only.
+    pub(crate) released: Option<Released>,
+}
+
+/// What the pacer did for a rollout.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Released {
+    /// Intended start to released.
+    pub(crate) pacer_lag_ns: u64,
+    /// Whether a slot was free then.
+    pub(crate) slot_free: bool,
 }
 
 impl Sheet {
@@ -94,7 +122,7 @@ impl Sheet {
 
     /// Adds a rollout that ended. `place` is its system and its ordinal among that system's rollouts.
     pub(crate) fn finished(&mut self, times: Times, finished: &Finished, place: (usize, u64)) {
-        self.lag.record_ns(times.lag_ns);
+        self.lag(times);
         self.acknowledged += u64::from(finished.acknowledged);
         if let Some(reward) = finished.reward {
             self.rewards += 1;
@@ -115,6 +143,9 @@ impl Sheet {
             }
             Some((step, failure)) => {
                 failure.class.count(&mut self.accounting);
+                if let Some(exhausted) = failure.exhausted {
+                    self.exhausted[exhausted as usize] += 1;
+                }
                 note(&mut self.failures, step.name(), failure, 1);
                 if failure.class == Class::Timeout {
                     self.times(times);
@@ -125,9 +156,42 @@ impl Sheet {
 
     /// Adds a rollout that still ran when the run ended: it took at least this long.
     pub(crate) fn cut_off(&mut self, times: Times) {
-        self.lag.record_ns(times.lag_ns);
+        self.lag(times);
         self.accounting.in_flight_at_end += 1;
         self.times(times);
+    }
+
+    /// Adds a rollout that was given up when its deadline had passed: it took at least this long.
+    pub(crate) fn past_deadline(&mut self, times: Times) {
+        self.lag(times);
+        self.accounting.deadline += 1;
+        self.times(times);
+    }
+
+    /// Adds a rollout whose deadline had passed before a slot was free: it was not sent, and waited this long.
+    pub(crate) fn expired(&mut self, waited_ns: u64) {
+        self.accounting.deadline += 1;
+        self.response.record_ns(waited_ns);
+    }
+
+    /// Adds a rollout that was due and never sent; it would have taken longer than this. (Accounted for at the end, with those
+    /// that were never due.)
+    pub(crate) fn unsent(&mut self, waited_ns: u64) {
+        // What was to begin at the very end has not waited, nor has what was released after it.
+        if waited_ns > 0 {
+            self.response.record_ns(waited_ns);
+        }
+    }
+
+    fn lag(&mut self, times: Times) {
+        self.lag.record_ns(times.lag_ns);
+        if let Some(released) = times.released {
+            self.pacer_lag.record_ns(released.pacer_lag_ns);
+            self.slot_wait.record_ns(times.lag_ns.saturating_sub(released.pacer_lag_ns));
+            if released.slot_free {
+                self.own_lag.record_ns(times.lag_ns);
+            }
+        }
     }
 
     fn times(&mut self, times: Times) {
@@ -160,6 +224,7 @@ impl Sheet {
         let own_ns = |b: &Breakdown| b.total_ns.saturating_sub(join::llm_ns(b));
         let all = finished.calls.iter().flat_map(|c| &c.books);
         self.overhead.record_ns(all.clone().map(own_ns).sum());
+        self.per_rollout.add(all.clone());
         let puts = all.flat_map(|b| &b.entries).filter(|e| e.stage == Stage::S3Put && e.count > 0);
         let sizes = puts.map(|e| e.bytes / e.count);
         if let Some(last) = self.growth.sizes(sizes) {
@@ -190,12 +255,17 @@ impl Sheet {
             note(&mut self.failures, failure.step, &failure.failure, failure.count);
         }
         self.lag.merge(&other.lag);
+        self.pacer_lag.merge(&other.pacer_lag);
+        self.slot_wait.merge(&other.slot_wait);
+        self.own_lag.merge(&other.own_lag);
+        self.exhausted.iter_mut().zip(other.exhausted).for_each(|(a, b)| *a += b);
         self.service.merge(&other.service);
         self.response.merge(&other.response);
         self.overhead.merge(&other.overhead);
         self.steps.iter_mut().zip(&other.steps).for_each(|(a, b)| a.merge(b));
         self.stages.iter_mut().zip(&other.stages).for_each(|(a, b)| a.merge(b));
         self.groups.iter_mut().zip(&other.groups).for_each(|(a, b)| a.merge(b));
+        self.per_rollout.merge(&other.per_rollout);
         self.operations.iter_mut().zip(&other.operations).for_each(|(a, b)| a.merge(b));
         self.counts.merge(&other.counts);
         self.identity.checked += other.identity.checked;
@@ -228,6 +298,34 @@ impl StageSums {
         self.dist.merge(&other.dist);
         self.count += other.count;
         self.overlap_ns += other.overlap_ns;
+    }
+}
+
+impl PerRollout {
+    /// Adds one rollout's books.
+    fn add<'a>(&mut self, books: impl Iterator<Item = &'a Breakdown>) {
+        let (mut stages, mut groups) = ([None; Stage::ALL.len()], [None; Group::ALL.len()]);
+        let mut charge = |stage: Stage, ns: u64| {
+            for place in [&mut stages[stage as usize], &mut groups[stage.group() as usize]] {
+                *place = Some(place.unwrap_or(0) + ns);
+            }
+        };
+        for book in books {
+            book.entries.iter().for_each(|e| charge(e.stage, e.exclusive_ns));
+            charge(Stage::Other, book.other_ns);
+        }
+        let record = |(recorder, ns): (&mut Recorder, Option<u64>)| {
+            if let Some(ns) = ns {
+                recorder.record_ns(ns);
+            }
+        };
+        self.stages.iter_mut().zip(stages).for_each(record);
+        self.groups.iter_mut().zip(groups).for_each(record);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.stages.iter_mut().zip(&other.stages).for_each(|(a, b)| a.merge(b));
+        self.groups.iter_mut().zip(&other.groups).for_each(|(a, b)| a.merge(b));
     }
 }
 

@@ -1,6 +1,8 @@
 //! One rollout: the call to the task app, then the status calls, each timed and joined with the server's own books.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 use mipro_telemetry::Breakdown;
 use rand::{RngCore as _, SeedableRng as _};
@@ -14,6 +16,9 @@ use crate::account::{Class, Failure};
 use crate::client::{Answer, Client};
 use crate::join;
 use crate::options::{Options, StatusStyle};
+use crate::recording::Replay;
+use crate::runner::Slice;
+use crate::schedule::Schedule;
 use crate::setup::{System, authorized, join as join_url, system_url};
 
 #[cfg(test)]
@@ -96,6 +101,17 @@ impl Finished {
     }
 }
 
+/// Whether answers should come with the server's books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Books {
+    /// No server of ours is asked.
+    NotExpected,
+    /// Either all do, or the server keeps them to itself.
+    AllOrNone,
+    /// All do.
+    Expected,
+}
+
 /// Something that lanes can do again and again.
 pub(crate) trait Session: Send + Sync + 'static {
     /// Does it once. Dropping the future abandons it.
@@ -104,16 +120,33 @@ pub(crate) trait Session: Send + Sync + 'static {
     /// Which system that was about, as a number below the number of systems.
     fn system(&self, index: u64) -> usize;
 
-    /// Whether a service that tells its times is expected.
-    fn has_server(&self) -> bool;
+    /// Whose books are missed where an answer comes without.
+    fn books(&self) -> Books;
+
+    /// For a recording: the example it is about, and the pauses before its status calls in microseconds.
+    fn about(&self, _index: u64) -> (Option<u32>, [u64; 2]) {
+        (None, [0, 0])
+    }
+
+    /// Connections that one lane may hold open.
+    const CONNECTIONS_PER_LANE: usize;
 }
 
-/// Rollouts through a task app.
+/// What rollouts are made with, again and again.
 #[derive(Debug)]
-pub(crate) struct Rollouts {
+pub(crate) struct Prepared {
     pub(crate) options: Options,
     pub(crate) systems: Vec<System>,
     pub(crate) client: Client,
+}
+
+/// Rollouts through a task app: those of one slice.
+#[derive(Debug)]
+pub(crate) struct Rollouts {
+    with: Arc<Prepared>,
+    prefix: String,
+    seed: u64,
+    replay: Option<Replay>,
 }
 
 #[derive(Deserialize)]
@@ -147,8 +180,8 @@ struct StatusAnswer {
 }
 
 /// `<prefix>-<seed>-<index>`, the index with at least eight digits.
-pub(crate) fn rollout_id(options: &Options, index: u64) -> String {
-    format!("{}-{}-{index:08}", options.rollout_prefix, options.seed)
+pub(crate) fn rollout_id(prefix: &str, seed: u64, index: u64) -> String {
+    format!("{prefix}-{seed}-{index:08}")
 }
 
 /// The example a rollout is about: random, but the same for the same seed and index.
@@ -160,29 +193,56 @@ pub(crate) fn dataset_seed(seed: u64, index: u64) -> u32 {
 }
 
 impl Session for Rollouts {
+    // One to the task app, one to the service.
+    const CONNECTIONS_PER_LANE: usize = 2;
+
     async fn once(&self, index: u64) -> Finished {
         let mut finished = Finished::default();
-        let rollout_id = rollout_id(&self.options, index);
-        let system = self.systems.get(self.system(index));
+        let rollout_id = rollout_id(&self.prefix, self.seed, index);
+        let system = self.with.systems.get(self.system(index));
         let Some(reward) = self.task_app(&mut finished, system, &rollout_id, index).await else {
             return finished;
         };
         if let Some(system) = system {
-            self.report(&mut finished, system, &rollout_id, reward).await;
+            let think_ns = self.replay.as_ref().map_or([0, 0], |replay| replay.think_ns(index));
+            self.report(&mut finished, system, &rollout_id, reward, think_ns).await;
         }
         finished
     }
 
-    fn system(&self, index: u64) -> usize {
-        (index % self.systems.len().max(1) as u64) as usize
+    fn about(&self, index: u64) -> (Option<u32>, [u64; 2]) {
+        let think_us = self.replay.as_ref().map_or([0, 0], |replay| replay.think_us(index));
+        (Some(self.example(index)), think_us)
     }
 
-    fn has_server(&self) -> bool {
-        !self.systems.is_empty()
+    fn system(&self, index: u64) -> usize {
+        (index % self.with.systems.len().max(1) as u64) as usize
+    }
+
+    fn books(&self) -> Books {
+        match self.with.options.stages_expected {
+            _ if self.with.systems.is_empty() => Books::NotExpected,
+            true => Books::Expected,
+            false => Books::AllOrNone,
+        }
     }
 }
 
 impl Rollouts {
+    pub(crate) fn new(with: Arc<Prepared>, slice: &Slice) -> Self {
+        let replay = match &slice.schedule {
+            Schedule::Replay(replay) => Some(replay.clone()),
+            _ => None,
+        };
+        Self { with, prefix: slice.rollout_prefix.clone(), seed: slice.seed, replay }
+    }
+
+    /// The example that a rollout is about.
+    fn example(&self, index: u64) -> u32 {
+        let recorded = self.replay.as_ref().and_then(|replay| replay.seed(index));
+        recorded.unwrap_or_else(|| dataset_seed(self.seed, index))
+    }
+
     async fn task_app(
         &self,
         finished: &mut Finished,
@@ -191,11 +251,12 @@ impl Rollouts {
         index: u64,
     ) -> Option<f64> {
         let body = self.rollout_body(system, rollout_id, index);
-        let mut request = self.client.post(join_url(&self.options.task_app, "rollout")).json(&body);
-        if let Some(key) = &self.options.task_app_key {
+        let Prepared { options, client, .. } = &*self.with;
+        let mut request = client.post(join_url(&options.task_app, "rollout")).json(&body);
+        if let Some(key) = &options.task_app_key {
             request = request.header("x-api-key", key);
         }
-        let done = self.client.call(request).await;
+        let done = client.call(request).await;
         let (mut books, mut fault) = (Vec::new(), false);
         let reward = done.answer.and_then(Answer::success).and_then(|answer| {
             books = join::books(&answer.headers);
@@ -207,22 +268,32 @@ impl Rollouts {
         let reward = finished.note(Step::Rollout, done.service_ns, books, reward);
         if let (true, Some(system)) = (fault, system) {
             // The contract's way to say that a fault of the infrastructure is not the prompt's; the rollout has failed anyway.
-            self.client.call(self.status(system, rollout_id, "failed", None)).await;
+            client.call(self.status(system, rollout_id, "failed", None)).await;
         }
         finished.reward = reward;
         reward
     }
 
-    async fn report(&self, finished: &mut Finished, system: &System, rollout_id: &str, reward: f64) {
-        let calls: &[(Step, &str, bool)] = match self.options.status_calls {
+    async fn report(
+        &self,
+        finished: &mut Finished,
+        system: &System,
+        rollout_id: &str,
+        reward: f64,
+        think_ns: [u64; 2],
+    ) {
+        let calls: &[(Step, &str, bool)] = match self.with.options.status_calls {
             StatusStyle::RewardThenDone => {
                 &[(Step::StatusReward, "reward", true), (Step::StatusDone, "done", false)]
             }
             StatusStyle::RewardDone => &[(Step::StatusRewardDone, "reward_done", true)],
         };
-        for (step, status, rewards) in calls {
+        for ((step, status, rewards), think_ns) in calls.iter().zip(think_ns) {
+            if think_ns > 0 {
+                tokio::time::sleep(Duration::from_nanos(think_ns)).await;
+            }
             let request = self.status(system, rollout_id, status, rewards.then_some(reward));
-            let done = self.client.call(request).await;
+            let done = self.with.client.call(request).await;
             let mut books = Vec::new();
             let answer = done.answer.and_then(Answer::success).and_then(|answer| {
                 books = join::books(&answer.headers);
@@ -237,23 +308,24 @@ impl Rollouts {
 
     fn status(&self, system: &System, rollout_id: &str, status: &str, reward: Option<f64>) -> RequestBuilder {
         status_request(
-            &self.client,
-            &self.options,
+            &self.with.client,
+            &self.with.options,
             system,
             &StatusBody { rollout_id, status, reward, candidate_id: None },
         )
     }
 
     fn rollout_body(&self, system: Option<&System>, rollout_id: &str, index: u64) -> Value {
-        let seed = dataset_seed(self.options.seed, index);
+        let options = &self.with.options;
+        let seed = self.example(index);
         let inference_url: Option<Url> = match system {
             Some(system) => Some(join_url(&system.proxy_url, &format!("{rollout_id}/chat/completions"))),
-            None => self.options.llm_url.as_ref().map(completions),
+            None => options.llm_url.as_ref().map(completions),
         };
         json!({
             "trace_correlation_id": rollout_id,
-            "env": {"seed": seed, "config": {"seed": seed, "split": self.options.split}},
-            "policy": {"config": {"model": self.options.model, "inference_url": inference_url.as_ref().map(Url::as_str)}},
+            "env": {"seed": seed, "config": {"seed": seed, "split": options.split}},
+            "policy": {"config": {"model": options.model, "inference_url": inference_url.as_ref().map(Url::as_str)}},
         })
     }
 }

@@ -31,7 +31,12 @@ fn report() -> Report {
         wall_seconds: 20.0,
         accounting: Accounting { intended: 120, ok: 100, timeout: 3, unsent: 17, ..Accounting::default() },
         validity: Validity { ok: true, reasons: vec![] },
-        rollout: Times { response: dist(101..=200), service: dist(100..200), lag: Some(dist([1; 100])) },
+        rollout: Times {
+            response: dist(101..=200),
+            service: dist(100..200),
+            lag: Some(dist([1; 100])),
+            ..Times::default()
+        },
         overhead: dist(1..=100),
         steps: [("rollout".to_owned(), Times { service: dist(100..200), ..Times::default() })].into(),
         stages: [("gate.wait".to_owned(), StageReport { dist: dist(1..=30), ..StageReport::default() })]

@@ -74,6 +74,53 @@ impl Page {
         }
     }
 
+    /// The views of a rollout's time, where the load generator itself was what ran: response and service apart, and the lag
+    /// between them in its parts.
+    pub(super) fn times(&mut self, report: &Report) {
+        use Align::{Left, Right};
+        let mut table = Table::new(&[
+            ("rung", Left),
+            ("time", Left),
+            ("samples", Right),
+            ("mean", Right),
+            ("p50", Right),
+            ("p90", Right),
+            ("p99", Right),
+            ("p99.9", Right),
+            ("max", Right),
+        ])
+        .keys(2);
+        for rung in report.rungs.iter().filter(|r| r.name == "load" || r.rollout.pacer_lag.is_some()) {
+            let times = &rung.rollout;
+            let mut name = marked_name(rung);
+            for (view, dist) in [
+                ("response", Some(&times.response)),
+                ("service", Some(&times.service)),
+                ("lag", times.lag.as_ref()),
+                ("  the pacer's", times.pacer_lag.as_ref()),
+                ("  for a slot", times.slot_wait.as_ref()),
+            ] {
+                let Some(dist) = dist else { continue };
+                let mut row = vec![
+                    std::mem::replace(&mut name, Cell::from("")),
+                    view.into(),
+                    thousands(dist.count as f64).into(),
+                ];
+                let shown = [dist.mean_us, dist.p50_us, dist.p90_us, dist.p99_us, dist.p99_9_us, dist.max_us];
+                row.extend(shown.map(|us| Cell::from(ms_or_nothing(us))));
+                table.row(row);
+            }
+        }
+        if table.is_empty() {
+            return;
+        }
+        self.heading(
+            "Times",
+            "ms; response = intended start to done = lag + service; what was due and not done counts until the end",
+        );
+        self.table(&table);
+    }
+
     pub(super) fn turns_on(&mut self, report: &Report) {
         use Align::{Left, Right, Wrap};
         self.heading("What each rung turns on", "over the one before");

@@ -11,7 +11,7 @@ fn dist(values_ms: impl IntoIterator<Item = u64>) -> Dist {
 fn rung() -> Rung {
     let hundred = dist(1..=100);
     let stage = |dist: &Dist| StageReport { dist: dist.clone(), ..StageReport::default() };
-    let times = |dist: &Dist| Times { response: dist.clone(), service: dist.clone(), lag: None };
+    let times = |dist: &Dist| Times { response: dist.clone(), service: dist.clone(), ..Times::default() };
     Rung {
         name: "parallel".to_owned(),
         wall_seconds: 20.0,
@@ -226,4 +226,11 @@ proptest! {
             Err(error) => prop_assert!((1..=text.chars().count() + 1).contains(&error.column), "{error:?}"),
         }
     }
+}
+
+#[test]
+fn a_threshold_tells_how_many_samples_it_needs() {
+    let needed = |text: &str| text.parse::<Threshold>().unwrap().samples_needed();
+    assert_eq!(needed("response:p(99)<250ms"), 1_000);
+    assert_eq!((needed("response:med<250ms"), needed("response:max<250ms")), (20, 1));
 }

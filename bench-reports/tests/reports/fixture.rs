@@ -139,6 +139,7 @@ fn rung(plan: &Plan, started_seconds: f64) -> Rung {
         response: dist(&rollout),
         service: dist(&rollout),
         lag: Some(dist(&samples(0.02, 0.3, count, 1))),
+        ..Times::default()
     };
     rung.steps.insert("rollout".to_owned(), rung.rollout.clone());
     processes(&mut rung, plan);

@@ -62,3 +62,13 @@ fn the_schema_refuses_what_is_wrong() {
     assert!(refused("/verdicts/0/outcome", "maybe".into()));
     assert!(!refused("/rungs/1/loss", Value::Null));
 }
+
+#[test]
+fn the_open_models_parts_of_the_lag_are_described() {
+    let mut schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    strict(&mut schema);
+    let mut report = fixture::report();
+    let times = &mut report.rungs[0].rollout;
+    (times.pacer_lag, times.slot_wait) = (times.lag.clone(), times.lag.clone());
+    assert_eq!(errors(&schema, &instance(&report)), Vec::<String>::new());
+}

@@ -91,3 +91,15 @@ fn an_operation_without_stage_means_still_shows_its_rows() {
         .unwrap();
     assert!(line.contains("579"), "{line}");
 }
+
+#[test]
+fn a_generators_run_shows_its_times_and_the_parts_of_the_lag() {
+    let mut report = fixture::report();
+    assert!(!render(&report, plain(120)).contains("\nTimes  "), "the ladder has its own table");
+    let rung = &mut report.rungs[0];
+    let times = &mut rung.rollout;
+    (times.pacer_lag, times.slot_wait) = (times.lag.clone(), times.lag.clone());
+    let text = render(&report, plain(120));
+    let section: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("Times")).take(8).collect();
+    insta::assert_snapshot!(section.join("\n"), @"");
+}

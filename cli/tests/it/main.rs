@@ -22,6 +22,7 @@ mod kill_clients;
 mod kill_ground;
 mod learning;
 mod llm;
+mod load;
 mod passing;
 mod proxy;
 mod report_formats;

@@ -19,12 +19,12 @@ fn finished(failure: Option<Failure>) -> Finished {
 fn sheets_are_added_up() {
     let sheets = [Mutex::new(Sheet::new(1)), Mutex::new(Sheet::new(1))];
     for (index, service_ns) in [20_000_000, 40_000_000, 30_000_000].into_iter().enumerate() {
-        let times = Times { lag_ns: 5_000, service_ns };
+        let times = Times { lag_ns: 5_000, service_ns, released: None };
         sheets[index % 2].lock().unwrap().finished(times, &finished(None), (0, 0));
     }
     let refused = Failure::new(Class::Http5xx, "503");
     sheets[1].lock().unwrap().finished(
-        Times { lag_ns: 9_000, service_ns: 1 },
+        Times { lag_ns: 9_000, service_ns: 1, released: None },
         &finished(Some(refused)),
         (0, 0),
     );

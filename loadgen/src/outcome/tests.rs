@@ -7,14 +7,15 @@ use super::Outcome;
 use crate::account::Failure;
 use crate::record::{Sheet, Times};
 use crate::run::Ran;
-use crate::session::{Call, Finished, Step};
+use crate::session::{Books, Call, Finished, Step};
+use crate::validity::Health;
 
 const HEADER: &str = "queue;dur=1;n=1, s3.put;dur=2;n=1;bytes=400;phase=save, llm.first_byte;dur=6;n=1, other;dur=1, \
                       total;dur=10;op=start_rollout";
 
 fn ran(good: u64, bad: u64) -> Ran {
     let mut sheet = Sheet::new(1);
-    let times = Times { lag_ns: 1_000, service_ns: 11_000_000 };
+    let times = Times { lag_ns: 1_000, service_ns: 11_000_000, released: None };
     for index in 0..good + bad {
         let books = vec![breakdown_from(&parse(HEADER)).unwrap()];
         let failure = (index >= good).then(|| Failure::invalid("odd"));
@@ -24,7 +25,18 @@ fn ran(good: u64, bad: u64) -> Ran {
     }
     sheet.accounting.intended = good + bad;
     let (wall, planned) = (Duration::from_secs(2), Some(Duration::from_secs(1)));
-    Ran { sheet, wall, planned, interrupted: false, lanes: 3, has_server: true }
+    let (health, open, recording) = (Health::default(), None, None);
+    Ran {
+        sheet,
+        wall,
+        planned,
+        interrupted: false,
+        lanes: 3,
+        books: Books::Expected,
+        health,
+        open,
+        recording,
+    }
 }
 
 fn filled(outcome: &Outcome) -> Rung {
@@ -116,4 +128,20 @@ fn a_run_without_a_rollout_is_not_valid() {
     let rung = filled(&Outcome::new(ran(0, 0), 0, 1));
     assert!(!rung.validity.ok && rung.accounting.holds());
     assert_eq!(rung.validity.reasons, ["no rollout was made, so there is nothing to believe"]);
+}
+
+#[test]
+fn histograms_are_by_endpoint_and_by_rollout() {
+    let outcome = Outcome::new(ran(20, 2), 0, 1);
+    let all = outcome.histograms();
+    let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    insta::assert_snapshot!(names.join(" "), @"groups.cpu groups.db groups.llm groups.log groups.other groups.queue groups.s3 groups.tpe overhead rollout.lag rollout.response rollout.service stages.llm.first_byte stages.other stages.queue stages.s3.put steps.rollout.service");
+    let count = |name: &str| all[name].len();
+    assert_eq!(
+        (count("rollout.response"), count("rollout.lag"), count("steps.rollout.service")),
+        (20, 22, 20)
+    );
+    assert_eq!((count("stages.queue"), count("groups.db"), count("overhead")), (20, 20, 20));
+    assert_eq!((all["stages.s3.put"].min(), all["groups.db"].max()), (all["groups.s3"].min(), 1));
+    assert!((1_999_000..2_002_000).contains(&all["groups.s3"].value_at_quantile(0.5)), "nanoseconds");
 }

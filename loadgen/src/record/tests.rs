@@ -1,11 +1,11 @@
 use mipro_telemetry::server_timing::{breakdown_from, parse};
 use mipro_telemetry::{Breakdown, Group, Operation, Stage};
 
-use super::{Growth, Sheet, Times};
+use super::{Growth, Released, Sheet, Times};
 use crate::account::{Class, Failure};
 use crate::session::{Call, Finished, Step};
 
-const TIMES: Times = Times { lag_ns: 10, service_ns: 20_000_000 };
+const TIMES: Times = Times { lag_ns: 10, service_ns: 20_000_000, released: None };
 
 fn books(header: &str) -> Breakdown {
     breakdown_from(&parse(header)).unwrap()
@@ -163,4 +163,36 @@ fn a_rollout_straight_at_the_llm_has_its_call() {
     direct.planned_us = Some(20_000);
     sheet.finished(TIMES, &direct, (0, 1));
     assert_eq!(sheet.counts.llm_calls, 1);
+}
+
+#[test]
+fn a_rollout_has_one_sample_of_each_stage_it_ran() {
+    let mut sheet = Sheet::new(1);
+    sheet.finished(TIMES, &rollout(100), (0, 0));
+    let of = |stage: Stage| us(&sheet.per_rollout.stages[stage as usize]);
+    assert_eq!(of(Stage::DbQuery), (1, 2_250), "both calls' together");
+    assert_eq!((of(Stage::Other), of(Stage::GateWait)), ((1, 2_000), (0, 0)));
+    assert_eq!(us(&sheet.per_rollout.groups[Group::Db as usize]), (1, 2_750));
+    let sum: u128 = sheet.per_rollout.groups.iter().map(|r| r.sum_ns()).sum();
+    assert_eq!(sum, 12_000_000, "every microsecond once");
+
+    let mut silent = rollout(100);
+    silent.calls[1].books.clear();
+    sheet.finished(TIMES, &silent, (0, 1));
+    assert_eq!(us(&sheet.per_rollout.stages[Stage::DbQuery as usize]).0, 1, "half a rollout is none");
+}
+
+#[test]
+fn what_was_due_and_not_done_took_at_least_as_long() {
+    let mut sheet = Sheet::new(1);
+    let released = Some(Released { pacer_lag_ns: 4, slot_free: true });
+    sheet.past_deadline(Times { released, ..TIMES });
+    sheet.expired(30_000_000);
+    sheet.unsent(40_000_000);
+    assert_eq!((sheet.accounting.deadline, sheet.response.count(), sheet.service.count()), (2, 3, 1));
+    assert_eq!((sheet.lag.sum_ns(), sheet.pacer_lag.sum_ns(), sheet.slot_wait.sum_ns()), (10, 4, 6));
+    assert_eq!(sheet.own_lag.sum_ns(), 10);
+    let mut whole = Sheet::new(1);
+    whole.merge(&sheet);
+    assert_eq!((whole.pacer_lag.count(), whole.slot_wait.count(), whole.own_lag.count()), (1, 1, 1));
 }

@@ -4,12 +4,10 @@ use serde_json::{Value, json};
 
 use super::{TaskAnswer, completions, dataset_seed, rollout_id};
 use crate::account::{Class, Failure};
-use crate::options::Options;
 
 #[test]
 fn ids_and_examples_follow_from_seed_and_index_alone() {
-    let options = Options { rollout_prefix: "run".to_owned(), seed: 7, ..Options::default() };
-    assert_eq!(rollout_id(&options, 42), "run-7-00000042");
+    assert_eq!(rollout_id("run", 7, 42), "run-7-00000042");
     let seeds: Vec<u32> = (0..1_000).map(|index| dataset_seed(7, index)).collect();
     assert_eq!(seeds[..3], [dataset_seed(7, 0), dataset_seed(7, 1), dataset_seed(7, 2)]);
     assert!(seeds.iter().all(|s| *s <= i32::MAX as u32));

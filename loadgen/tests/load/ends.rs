@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::fake::{Behaviour, Fake};
 use mipro_bench_reports::{Accounting, Rung};
-use mipro_loadgen::{Options, Progress, run, silent};
+use mipro_loadgen::{Options, Progress, Warmup, run, silent};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +66,8 @@ async fn a_run_that_never_began_is_all_unsent() {
     let fake = Fake::start(|_| Behaviour::Good, None).await;
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let options = Options { rollouts: 9, warmup: 3, system_ids: vec![SYSTEM], ..fake.options() };
+    let options =
+        Options { rollouts: 9, warmup: Warmup::Rollouts(3), system_ids: vec![SYSTEM], ..fake.options() };
     let outcome = run(options, silent(), cancel).await.unwrap();
     assert!(outcome.interrupted && fake.seen.lock().unwrap().rollouts.is_empty());
     assert_eq!(outcome.accounting, Accounting { intended: 9, unsent: 9, ..Accounting::default() });
@@ -120,8 +121,13 @@ impl Progress for Listener {
 async fn progress_ends_where_the_run_does() {
     let fake = Fake::start(|_| Behaviour::Good, None).await;
     let listener = Arc::new(Listener::default());
-    let options =
-        Options { rollouts: 12, warmup: 4, concurrency: 2, system_ids: vec![SYSTEM], ..fake.options() };
+    let options = Options {
+        rollouts: 12,
+        warmup: Warmup::Rollouts(4),
+        concurrency: 2,
+        system_ids: vec![SYSTEM],
+        ..fake.options()
+    };
     run(options, Arc::clone(&listener) as Arc<dyn Progress>, CancellationToken::new()).await.unwrap();
     assert_eq!((*listener.total.lock().unwrap(), listener.last.load(Ordering::Relaxed)), (Some(12), 12));
     assert!(listener.finished.load(Ordering::Relaxed));

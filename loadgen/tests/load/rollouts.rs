@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fake::{Behaviour, Fake, PLANNED_US};
 use mipro_bench_reports::{Accounting, Rung};
-use mipro_loadgen::{Error, Options, Outcome, StatusStyle, history, plain, prepare, run, silent};
+use mipro_loadgen::{Error, Options, Outcome, StatusStyle, Warmup, history, plain, prepare, run, silent};
 use tokio_util::sync::CancellationToken;
 
 async fn outcome(options: Options) -> Outcome {
@@ -61,7 +61,8 @@ async fn what_cannot_be_prepared_is_said() {
 #[tokio::test]
 async fn client_and_server_are_joined() {
     let fake = Fake::start(|_| Behaviour::Good, None).await;
-    let options = Options { rollouts: 20, warmup: 5, concurrency: 4, systems: 2, ..fake.options() };
+    let options =
+        Options { rollouts: 20, warmup: Warmup::Rollouts(5), concurrency: 4, systems: 2, ..fake.options() };
     let outcome = outcome(options).await;
     assert_eq!(outcome.accounting, Accounting { intended: 20, ok: 20, ..Accounting::default() });
     assert_eq!((outcome.acknowledged, outcome.reward_mean), (20, Some(1.0)));
@@ -204,7 +205,7 @@ async fn a_past_is_pushed_by_status_calls_alone() {
 #[tokio::test]
 async fn a_plain_endpoint_is_accounted_for_alike() {
     let fake = Fake::start(|_| Behaviour::Good, None).await;
-    let load = Options { rollouts: 30, concurrency: 3, warmup: 2, ..Options::default() };
+    let load = Options { rollouts: 30, concurrency: 3, warmup: Warmup::Rollouts(2), ..Options::default() };
     let mut url = fake.url.clone();
     url.set_path("/plain");
     let plain = plain::Options { url, body: "{}".into(), api_key: None, load };
