@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mipro_bench_reports::hlog::Logs;
 use mipro_bench_reports::{Environment, Report, Rung, SCHEMA, Speedup, seed_table};
 use mipro_loadgen::Progress;
 use mipro_telemetry::clock;
@@ -25,6 +26,8 @@ pub struct Finished {
     pub report: Report,
     /// The configurations used, as text; without passwords.
     pub config: String,
+    /// Interval logs beside those that the report makes, by file name without ending.
+    pub logs: Logs,
 }
 
 /// Hears of each rung as it begins, and gives the rung its progress display.
@@ -91,7 +94,7 @@ async fn with_fleet(
     let config = configurations(options, &stack, &roles::llm_base(&mock.url));
     let mut report = finish(options, environment, started_us, measured, cancel.is_cancelled());
     report.ablation = ablation;
-    Ok(Finished { report, config })
+    Ok(Finished { report, config, logs: Logs::new() })
 }
 
 /// Every rung's service configuration, one after the other, each under its rung's name.

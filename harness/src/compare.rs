@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mipro_bench_reports::compare::{self, Endpoint, Rules};
 use mipro_bench_reports::{
-    CompareVerdict, Comparison, Environment, NoiseFloor, Report, Rung, SCHEMA, Side as Which, Verdict,
+    CompareVerdict, Comparison, Environment, NoiseFloor, Report, Rung, SCHEMA, Side as Which, Verdict, hlog,
 };
 use mipro_telemetry::clock;
 use mipro_testbed::process::Fleet;
@@ -256,7 +256,9 @@ impl<'a> Bench<'a> {
             verdicts: vec![verdict],
             ..Report::default()
         };
-        Ok(Finished { report, config: self.config(options) })
+        let slices: Vec<_> = slices.into_iter().map(|measured| measured.slice).collect();
+        let logs = hlog::of_slices(&slices, &report.run.started_at);
+        Ok(Finished { report, config: self.config(options), logs })
     }
 
     /// What both sides are configured as, where that is the same and not their name.

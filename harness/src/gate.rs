@@ -131,4 +131,5 @@ fn add(finished: &mut Finished, compared: Finished) {
     finished.report.run.interrupted |= run.interrupted;
     finished.report.run.finished_at = run.finished_at;
     finished.config.push_str(&compared.config);
+    finished.logs.extend(compared.logs);
 }

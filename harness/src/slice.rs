@@ -106,6 +106,7 @@ impl Driver for Alternation<'_> {
             steal_pct: used.steal_pct,
             cpu_pct: used.cpu_pct,
             started_s,
+            length_s: outcome.wall.as_secs_f64(),
             ..Slice::new(which, pair, &crate::merge::histograms(&rung))
         };
         Ok(Measured { slice, rung })

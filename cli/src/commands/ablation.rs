@@ -67,7 +67,13 @@ fn distance(text: &mut String, ablation: &Ablation) {
 
 fn cell(saving: Saving) -> String {
     let Saving { saved_us, lower_us, upper_us, .. } = saving;
-    format!("{:.1} ({:.1} … {:.1})", saved_us / 1e3, lower_us / 1e3, upper_us / 1e3)
+    format!("{} ({} … {})", number(saved_us), number(lower_us), number(upper_us))
+}
+
+/// Milliseconds, with more digits where there are few.
+fn number(us: f64) -> String {
+    let ms = us / 1e3;
+    if ms.abs() < 10.0 { format!("{ms:.3}") } else { format!("{ms:.1}") }
 }
 
 fn ms(us: Option<f64>) -> String {

@@ -53,7 +53,7 @@ pub(crate) struct Kept {
 
 /// Writes a finished run to `out`, or to a folder of its own among the others.
 pub(crate) fn keep(finished: Finished, out: Option<&Path>) -> anyhow::Result<Kept> {
-    let Finished { mut report, config } = finished;
+    let Finished { mut report, config, logs } = finished;
     let folder = match out {
         Some(dir) => RunFolder::at(dir),
         None => RunFolder::create(Path::new(REPORTS_DIR), &report.run.id),
@@ -64,5 +64,9 @@ pub(crate) fn keep(finished: Finished, out: Option<&Path>) -> anyhow::Result<Kep
         report.run.id = folder.id();
     }
     folder.write(&report, &config).context("the run's files could not be written")?;
+    for (name, log) in logs {
+        let path = folder.path().join(format!("{name}.hlog"));
+        std::fs::write(&path, log).with_context(|| format!("{} could not be written", path.display()))?;
+    }
     Ok(Kept { report, folder })
 }

@@ -49,6 +49,8 @@ fn a_slower_side_regresses_with_the_stages_name_and_99() {
     let order: String = slices.iter().map(|slice| slice["side"].as_str().unwrap()).collect();
     let quads: Vec<&str> = (0..3).map(|quad| &order[4 * quad..4 * quad + 4]).collect();
     assert!(quads.iter().all(|quad| ["ABBA", "BAAB"].contains(quad)), "{order}");
+    let log = std::fs::read_to_string(dir.path().join("out/compare.stages.s3.put.hlog")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.starts_with("Tag=")).count(), 12, "{log}");
     let config = std::fs::read_to_string(dir.path().join("out/config.toml")).unwrap();
     assert!(
         config.contains("# side A") && config.contains("mipro.db-b") && config.contains("bench/b"),

@@ -54,7 +54,7 @@ fn what_was_asked_for_an_inconclusive_look_stands_in_the_report() {
         (extend.name.as_str(), extend.outcome.as_str()),
         ("new is no slower than old", "inconclusive")
     );
-    assert_eq!(extend.detail, "wide; about 7 pairs more");
+    assert_eq!(extend.detail, "wide; about 7 more pairs");
     assert!(verdict_of(&open(), OnInconclusive::Pass).detail.ends_with("count as passed"));
     assert!(verdict_of(&open(), OnInconclusive::Fail).detail.ends_with("count as failed"));
     assert_eq!(verdict_of(&compared(CompareVerdict::Regress), OnInconclusive::Extend).outcome, "fail");

@@ -37,5 +37,22 @@ fn an_ablation_is_four_tables() {
         variants: Vec::new(),
         without_llm: vec![bounded],
     };
-    insta::assert_snapshot!(text(&ablation), @"");
+    insta::assert_snapshot!(text(&ablation), @r#"
+
+    Each optimization by itself: overhead saved, p50, ms a rollout (interval)
+                                    in the ladder          added to blob alone        with all others there
+      pooled             1200.0 (1199.0 … 1201.0)     1200.0 (1199.0 … 1201.0)      -0.005 (-1.005 … 0.995)  order matters
+
+    The five options of the first document, each alone, beside its estimate
+      4. database connection pool
+        expected  no figure
+        measured  1200.0 ms saved; not as expected
+
+    Overhead p50 (ms) by distance to the stores
+      round trip          0 ms     70 ms
+      blob                   –  2000.000
+
+    The ladder where the LLM answers at once
+      bounded        overhead p50      0.812 ms,     50.0 rollouts/s
+    "#);
 }

@@ -23,5 +23,9 @@ fn each_verdict_has_its_code() {
 fn saved_runs_are_judged_by_their_counts() {
     let count = CountChange { rung: "blob".to_owned(), count: "s3_put", a: 3.0, b: 4.0 };
     let time = TimeChange { rung: "blob".to_owned(), what: "overhead", a_us: 2_000.0, b_us: 2_500.0 };
-    insta::assert_snapshot!(saved_text(&Saved { counts: vec![count], times: vec![time] }), @"");
+    insta::assert_snapshot!(saved_text(&Saved { counts: vec![count], times: vec![time] }), @r#"
+    REGRESS: 1 count a rollout differs; times are shown and not judged, for the runs were not interleaved
+      blob s3_put: 3 → 4 a rollout
+      blob overhead p50: 2.000 → 2.500 ms (+25.0 %)
+    "#);
 }

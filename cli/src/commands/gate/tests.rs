@@ -17,7 +17,12 @@ fn gate(name: &str, outcome: Outcome) -> GateOutcome {
 fn what_failed_stands_first() {
     let gates =
         [gate("blob critical.llm_calls", Outcome::Pass), gate("blob critical.s3_put", Outcome::Breach)];
-    insta::assert_snapshot!(text(&gates, code(&gates, Inconclusive::Extend)), @"");
+    insta::assert_snapshot!(text(&gates, code(&gates, Inconclusive::Extend)), @r#"
+    BREACH: 1 of 2 gates hold
+    BREACH        blob critical.s3_put: 4, budget 3
+                  look at s3.put
+    pass          blob critical.llm_calls: 4, budget 3
+    "#);
 }
 
 #[test]
