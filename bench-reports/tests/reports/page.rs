@@ -78,7 +78,7 @@ fn hovering(driver: &Driver) {
         ("#forest .near .card:first-child li:nth-child(3) circle", "pooled against blob, DB: "),
         ("#percentiles circle.knot", "blob: p50 2,376 ms"),
         ("#comparisons .plot circle.slice", "A, pair 0, at 0 s: "),
-        ("#resources circle.knot", "same-region, 1 client: 0.710 % CPU"),
+        ("#resources circle.knot", "same-region: 1 client, 0.710 % CPU"),
         ("#flames .fr rect", "all (1000 samples, 100.00%)"),
     ] {
         driver.hover(&driver.find(mark));
