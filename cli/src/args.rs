@@ -84,8 +84,8 @@ pub(crate) enum Testbed {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// What stdout gets
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
 
     /// No progress
     #[arg(long)]
@@ -103,6 +103,25 @@ pub(crate) enum Format {
     Text,
     /// For programs
     Json,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people
+    Text,
+    /// report.json
+    Json,
+    /// As oha prints it: one rung
+    Oha,
+    /// As k6 summarizes it: one rung
+    K6,
+    /// Bencher Metric Format
+    Bencher,
+    /// github-action-benchmark, customSmallerIsBetter
+    Github,
+    /// For a pull request's comment
+    Markdown,
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn share_of_verdicts(runs: u64, setting: Setting, quantile: f64) -> String {
         let comparison = compare(&run.slices, &rules).expect("rules that make sense");
         match comparison.verdict {
             CompareVerdict::Pass { improved: faster } => {
-                (pass, improved) = (pass + 1, improved + u64::from(faster))
+                (pass, improved) = (pass + 1, improved + u64::from(faster));
             }
             CompareVerdict::Regress => regress += 1,
             _ => {}

@@ -22,7 +22,8 @@ fn full() -> String {
 #[test]
 fn a_reader_can_use_the_page() {
     let Some(driver) = Driver::start() else { return };
-    let scenes: [(&str, fn(&Driver)); 7] = [
+    type Scene = (&'static str, fn(&Driver));
+    let scenes: [Scene; 7] = [
         ("a click sorts and another turns around", sorting),
         ("values are told on hover", hovering),
         ("the keyboard reaches every value", walking),

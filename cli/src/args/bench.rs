@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mipro_bench_reports::threshold::Threshold;
 use mipro_harness::ladder::{RungName, UnknownRung, parse_list};
 use mipro_testbed::link::LinkSpec;
 
-use super::Format;
+use super::ReportFormat;
 use super::ground::GroundArgs;
 
 #[derive(Debug, Clone)]
@@ -74,14 +75,25 @@ pub(crate) struct BenchArgs {
 #[command(after_help = "Examples:
   mipro report bench-reports/runs/latest
   mipro report bench-reports/runs/latest --format json | jq .rungs[].overhead.p50_us
-  mipro report bench-reports/runs/latest --html page.html")]
+  mipro report bench-reports/runs/latest --html page.html
+  mipro report latest --format markdown             for a pull request's comment
+  mipro report latest --format k6 --rung parallel   as k6 summarizes it
+  mipro report latest --rung parallel --threshold 'overhead:med<10ms'")]
 pub(crate) struct ReportArgs {
     /// A run's folder, or its report.json
     pub(crate) run: PathBuf,
 
     /// What stdout gets
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+
+    /// The rung that --format oha and k6 are about [default: the last]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rung: Option<String>,
+
+    /// Exit with 99 unless this holds on every rung, or on --rung: 'rollout.response:p(99)<250ms' (may be repeated)
+    #[arg(long = "threshold", value_name = "THRESHOLD")]
+    pub(crate) thresholds: Vec<Threshold>,
 
     /// Also write the page to this file
     #[arg(long, value_name = "FILE")]

@@ -13,10 +13,15 @@ use super::ground::check_dataset;
 use super::scratch::Scratch;
 use super::screen::Screen;
 use super::{noise, print};
-use crate::args::{AaArgs, Format, Inconclusive};
+use crate::args::{AaArgs, Inconclusive, ReportFormat};
 use crate::exit::Code;
 
 pub(crate) async fn run(args: AaArgs) -> anyhow::Result<Code> {
+    let format = args.ground.show.format;
+    anyhow::ensure!(
+        matches!(format, ReportFormat::Text | ReportFormat::Json),
+        "--format: a noise floor is printed as text or json"
+    );
     let options = options(&args)?;
     check_dataset(args.ground.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
@@ -32,9 +37,11 @@ pub(crate) async fn run(args: AaArgs) -> anyhow::Result<Code> {
         Ok(done) => done,
         Err(error) => return could_not(error, &scratch),
     };
-    print(&match args.ground.show.format {
-        Format::Text => text(&done.floor),
-        Format::Json => serde_json::to_string_pretty(&done.floor).context("plain numbers and text")? + "\n",
+    print(&match format {
+        ReportFormat::Json => {
+            serde_json::to_string_pretty(&done.floor).context("plain numbers and text")? + "\n"
+        }
+        _ => text(&done.floor),
     })?;
     if let Some(code) = interrupt.code() {
         // A floor of fewer comparisons than were asked for is shown and not kept.

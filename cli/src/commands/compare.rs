@@ -12,11 +12,11 @@ use mipro_harness::{Error, Watcher as _};
 
 use super::bench::Interrupt;
 use super::ground::{self, check_dataset, keep};
-use super::report::REPORTS_DIR;
+use super::report::{REPORTS_DIR, rendered};
 use super::scratch::Scratch;
 use super::screen::Screen;
 use super::{noise, print};
-use crate::args::{CompareArgs, Format, GroundArgs, Inconclusive, PairingArgs};
+use crate::args::{CompareArgs, GroundArgs, Inconclusive, PairingArgs, ReportFormat};
 use crate::exit::Code;
 
 const API_KEY_VARIABLE: &str = "MIPRO_API_KEY";
@@ -45,8 +45,8 @@ pub(crate) async fn run(args: CompareArgs) -> anyhow::Result<Code> {
     let kept = keep(finished, args.ground.out.as_deref())?;
     let comparison = kept.report.comparisons.first().context("the run made no comparison")?;
     print(&match args.ground.show.format {
-        Format::Text => text(comparison),
-        Format::Json => json::to_text(&kept.report),
+        ReportFormat::Text => text(comparison),
+        other => rendered(&kept.report, other, args.ground.show.no_color, None, &[])?,
     })?;
     if !args.ground.show.quiet {
         screen.step(&format!("report: {}", kept.folder.path().join("report.html").display()));

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use mipro_bench_reports::export;
 use mipro_bench_reports::gates::{self, Budgets, GateOutcome, Outcome};
-use mipro_bench_reports::{export, json};
 use mipro_harness::gate::GateOptions;
 use mipro_harness::subject::{Naming, Subject};
 use mipro_harness::{BenchOptions, Watcher as _};
@@ -16,9 +16,10 @@ use super::bench::Interrupt;
 use super::compare::{compare_options, could_not};
 use super::ground::{self, check_dataset, keep};
 use super::print;
+use super::report::rendered;
 use super::scratch::Scratch;
 use super::screen::Screen;
-use crate::args::{Format, GateArgs, Inconclusive};
+use crate::args::{GateArgs, Inconclusive, ReportFormat};
 use crate::exit::Code;
 
 pub(crate) async fn run(args: GateArgs) -> anyhow::Result<Code> {
@@ -46,8 +47,8 @@ pub(crate) async fn run(args: GateArgs) -> anyhow::Result<Code> {
     }
     let code = code(&gated.outcomes, args.on_inconclusive);
     print(&match args.ground.show.format {
-        Format::Text => text(&gated.outcomes, code),
-        Format::Json => json::to_text(&kept.report),
+        ReportFormat::Text => text(&gated.outcomes, code),
+        other => rendered(&kept.report, other, args.ground.show.no_color, None, &[])?,
     })?;
     if !args.ground.show.quiet {
         screen.step(&format!("report: {}", kept.folder.path().join("report.html").display()));

@@ -24,6 +24,7 @@ mod learning;
 mod llm;
 mod passing;
 mod proxy;
+mod report_formats;
 mod secrets;
 mod state;
 mod state_tool;
