@@ -2,7 +2,7 @@
 //! the LLM's part stayed the same.
 
 use crate::format::{thousands, times, with_ms};
-use crate::schema::{LossCount, Report, Rung};
+use crate::schema::{Comparison, LossCount, Report, Rung};
 use crate::view::{sound, through_service};
 
 #[cfg(test)]
@@ -53,6 +53,9 @@ pub(crate) fn killed(rung: &Rung) -> Option<LossCount> {
 pub fn headline(report: &Report) -> String {
     let prefix = prefix(report);
     let Some((before, after)) = before_after(report) else {
+        if let Some(comparison) = report.comparisons.first() {
+            return format!("{prefix}{}", compared(comparison));
+        }
         return format!("{prefix}No rung went through the service, so there is no overhead to report.");
     };
     if std::ptr::eq(before, after) {
@@ -70,6 +73,18 @@ pub fn headline(report: &Report) -> String {
         lost(before, after),
         llm(before, after),
     )
+}
+
+/// A run that only compared: the verdict, and the endpoint that it rests on.
+fn compared(comparison: &Comparison) -> String {
+    let on = if comparison.rung.is_empty() { String::new() } else { format!(" on rung {}", comparison.rung) };
+    let verdict = comparison.verdict.word();
+    let decisive = comparison.endpoints.iter().find(|endpoint| endpoint.verdict.word() == verdict);
+    let seen =
+        decisive.map_or_else(String::new, |endpoint| format!("; {}: {}", endpoint.title(), endpoint.seen()));
+    let detail = comparison.verdict.detail();
+    let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
+    format!("{} against {}{on}: {verdict}{detail}{seen}.", comparison.b, comparison.a)
 }
 
 /// What must be known before the figures are read.

@@ -5,12 +5,14 @@
 
 use crate::schema::Report;
 
+mod ablation;
 mod compared;
 mod details;
 mod flame;
 mod forest;
 mod head;
 mod ladder;
+mod lines;
 mod markup;
 mod percentiles;
 mod resources;
@@ -59,6 +61,7 @@ pub fn render_with(report: &Report, flames: &[Flamegraph]) -> String {
     stages::render(&mut page, report);
     ladder::render(&mut page, report);
     forest::render(&mut page, report);
+    ablation::render(&mut page, report);
     compared::render(&mut page, report);
     percentiles::render(&mut page, report);
     ladder::counts(&mut page, report);

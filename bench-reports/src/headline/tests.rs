@@ -1,6 +1,8 @@
 use super::*;
 use crate::dist::Recorder;
-use crate::schema::{Loss, SCHEMA, StageReport, Validity};
+use crate::schema::{
+    CompareVerdict, Comparison, EndpointComparison, GateRule, Loss, SCHEMA, StageReport, Validity,
+};
 
 fn rung(name: &str, overhead_us: u64, llm_us: f64) -> Rung {
     let overhead: Recorder = [overhead_us * 1000; 20].into_iter().collect();
@@ -65,4 +67,39 @@ fn too_few_rollouts_for_a_p50_have_a_mean() {
     assert_eq!(few.overhead.p50_us, None);
     let sentence = headline(&report(vec![few, rung("pooled", 1_000, 2_000.0)]));
     assert!(sentence.starts_with("The service added 3.00 ms (mean; too few rollouts for a p50) to a rollout before (blob) and 1.00 ms after (pooled), 3.00× less;"), "{sentence}");
+}
+
+#[test]
+fn a_run_that_only_compared_says_what_came_of_it() {
+    let endpoint = |name: &str, verdict| EndpointComparison {
+        name: name.to_owned(),
+        quantile: 0.5,
+        gate: GateRule::Margin { share: 0.1 },
+        samples_a: 400,
+        samples_b: 400,
+        a_us: Some(1_900.0),
+        b_us: Some(2_280.0),
+        effect: None,
+        verdict,
+    };
+    let comparison = Comparison {
+        a: "HEAD~1".to_owned(),
+        b: "HEAD".to_owned(),
+        rung: "parallel".to_owned(),
+        pairs: 20,
+        pairs_invalid: Vec::new(),
+        alpha: 0.05,
+        looks_max: 1,
+        seed: 1,
+        endpoints: vec![
+            endpoint("overhead", CompareVerdict::Pass { improved: false }),
+            endpoint("stages.gate.wait", CompareVerdict::Regress),
+        ],
+        verdict: CompareVerdict::Regress,
+        slices: Vec::new(),
+    };
+    let mut report = Report { comparisons: vec![comparison], ..report(Vec::new()) };
+    insta::assert_snapshot!(headline(&report), @"HEAD against HEAD~1 on rung parallel: REGRESS; stages.gate.wait p50: 1.90 → 2.28 ms.");
+    report.comparisons[0].invalidate("the generator lagged".to_owned());
+    insta::assert_snapshot!(headline(&report), @"HEAD against HEAD~1 on rung parallel: INVALID (the generator lagged).");
 }

@@ -3,7 +3,7 @@
 use super::markup::{Esc, Html};
 use crate::format::{NOTHING, bytes, counted, percent, thousands, times, with_ms};
 use crate::headline::{added_us, before_after, headline, killed, llm_unchanged, llm_us};
-use crate::schema::{Report, Rung};
+use crate::schema::{CompareVerdict, Report, Rung};
 use crate::view;
 
 struct Tile {
@@ -68,6 +68,7 @@ fn tiles(report: &Report) -> Vec<Tile> {
         tiles.push(loss(before, after));
         tiles.push(llm(before, after));
     }
+    tiles.extend(comparisons(report));
     tiles.push(checks(report));
     tiles
 }
@@ -119,6 +120,29 @@ fn llm(before: &Rung, after: &Rung) -> Tile {
     }
 }
 
+/// The comparisons' verdicts, the worst of them as the figure.
+fn comparisons(report: &Report) -> Option<Tile> {
+    let severity = |verdict: &CompareVerdict| match verdict {
+        CompareVerdict::Regress => 4,
+        CompareVerdict::Invalid { .. } => 3,
+        CompareVerdict::Inconclusive { .. } => 2,
+        CompareVerdict::Pass { improved: false } => 1,
+        CompareVerdict::Pass { improved: true } | CompareVerdict::Shown => 0,
+    };
+    let worst = report.comparisons.iter().max_by_key(|comparison| severity(&comparison.verdict))?;
+    let tone = match severity(&worst.verdict) {
+        4 => " is-bad",
+        2 | 3 => "",
+        _ => " is-good",
+    };
+    let more = match report.comparisons.len() {
+        1 => String::new(),
+        count => format!(", the worst of {count}"),
+    };
+    let detail = format!("{} against {}{more}", worst.b, worst.a);
+    Some(Tile { label: "Comparison", figure: worst.verdict.word().to_owned(), detail, tone })
+}
+
 fn checks(report: &Report) -> Tile {
     let sound = report.rungs.iter().filter(|rung| rung.validity.ok && rung.accounting.holds()).count();
     let failed = report.verdicts.iter().filter(|verdict| verdict.outcome != "pass").count();
@@ -157,6 +181,7 @@ fn fingerprint(page: &mut Html, report: &Report) {
         ),
         ("System", format!("{}, kernel {}", environment.os, environment.kernel)),
         ("Noise", format!("{:.1} % of CPU time stolen. {}", environment.steal_pct, environment.noise)),
+        ("A/A", noise_floor(report)),
         ("Commit", format!("{}{dirty}", run.commit)),
         ("Seed", run.seed.to_string()),
         ("Time", format!("{} to {}", plain_time(&run.started_at), plain_time(&run.finished_at))),
@@ -169,6 +194,31 @@ fn fingerprint(page: &mut Html, report: &Report) {
         "<div class=\"full\"><dt>Command</dt><dd><code>mipro {}</code></dd></div>\n</dl>\n</details>\n",
         Esc(run.command.strip_prefix("mipro ").unwrap_or(&run.command))
     ));
+}
+
+/// How far the machine differs from itself: what no comparison made on it can tell from nothing.
+fn noise_floor(report: &Report) -> String {
+    let Some(floor) = &report.environment.noise_floor else { return String::new() };
+    let one = |noise: &crate::Noise| {
+        format!(
+            "{} p{} ±{} (false alarms {} of {})",
+            noise.endpoint,
+            noise.quantile * 100.0,
+            percent(noise.half_width),
+            noise.false_alarms,
+            noise.comparisons
+        )
+    };
+    let measured: Vec<String> = floor.fresh.iter().filter(|noise| noise.comparisons > 0).map(one).collect();
+    if measured.is_empty() {
+        return String::new();
+    }
+    format!(
+        "A against itself, {} pairs: {}; measured {}",
+        floor.pairs,
+        measured.join(", "),
+        plain_time(&floor.measured_at)
+    )
 }
 
 /// `2026-03-02 10:15:02 UTC` for an RFC 3339 time in UTC; other texts as they are.

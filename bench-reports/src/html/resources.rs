@@ -1,13 +1,11 @@
 //! What the service used with more and more clients at once: one line a rung, for CPU and for memory.
 
 use super::ladder::name;
-use super::markup::{Cell, Column, Esc, Html, Table};
-use super::svg::{EndLabel, Scale, end_labels, hue, y_axis};
-use crate::format::{bytes, counted, three_digits};
+use super::lines::{Point, Series, chart};
+use super::markup::{Cell, Column, Html, Table};
+use super::svg::Scale;
+use crate::format::{bytes, counted, thousands, three_digits};
 use crate::schema::{Report, ResourcePoint, Rung};
-
-/// Height of each drawing in CSS pixels.
-const HEIGHT: f64 = 220.0;
 
 /// One of the two figures of a level.
 struct Figure {
@@ -42,71 +40,29 @@ pub(super) fn render(page: &mut Html, report: &Report) {
     );
     page.raw("<div class=\"pair\">\n");
     for figure in &FIGURES {
-        chart(page, &rungs, figure);
+        drawing(page, &rungs, figure);
     }
     page.raw("</div>\n");
     table(page, &rungs);
     page.end_section();
 }
 
-/// Places of client counts along the axis, in percent; each doubling is as wide as the one before.
-struct Levels(Vec<u32>);
-
-impl Levels {
-    fn of(rungs: &[(usize, &Rung)]) -> Self {
-        let points = rungs.iter().flat_map(|(_, rung)| &rung.resources);
-        let levels: std::collections::BTreeSet<u32> = points.map(|point| point.clients).collect();
-        Self(levels.into_iter().collect())
-    }
-
-    fn percent(&self, clients: u32) -> f64 {
-        let ln = |clients: Option<&u32>| f64::from(clients.copied().unwrap_or(1).max(1)).ln();
-        let (first, last) = (ln(self.0.first()), ln(self.0.last()));
-        if last > first { (ln(Some(&clients)) - first) / (last - first) * 100.0 } else { 50.0 }
-    }
-}
-
-fn chart(page: &mut Html, rungs: &[(usize, &Rung)], figure: &Figure) {
-    let levels = Levels::of(rungs);
-    let values = rungs.iter().flat_map(|(_, rung)| rung.resources.iter().map(figure.value));
-    let scale = Scale::linear(values.fold(0.0, f64::max));
-    page.put(format_args!(
-        "<figure>\n<figcaption>{0}</figcaption>\n<div class=\"plot\" data-marks><svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" \
-         aria-label=\"{0}, by clients; arrow keys tell the figures\">\n{1}",
-        figure.title,
-        y_axis(scale)
-    ));
-    for clients in &levels.0 {
-        let x = levels.percent(*clients);
-        page.put(format_args!("<text class=\"xtick\" x=\"{x:.2}%\" y=\"100%\" dy=\"18\">{clients}</text>\n"));
-    }
-    let mut labels = Vec::new();
-    for (index, rung) in rungs {
-        let place = |point: &ResourcePoint| {
-            (levels.percent(point.clients), 100.0 - scale.percent((figure.value)(point)))
-        };
-        for pair in rung.resources.windows(2) {
-            let ((x1, y1), (x2, y2)) = (place(&pair[0]), place(&pair[1]));
-            page.put(format_args!(
-                "<line class=\"curve {}\" x1=\"{x1:.2}%\" y1=\"{y1:.2}%\" x2=\"{x2:.2}%\" y2=\"{y2:.2}%\"/>\n",
-                hue(*index)
-            ));
-        }
-        for point in &rung.resources {
-            let (x, y) = place(point);
-            page.put(format_args!(
-                "<circle class=\"knot {}\" cx=\"{x:.2}%\" cy=\"{y:.2}%\" r=\"3.5\"><title>{}, {}: {}</title></circle>\n",
-                hue(*index),
-                Esc(&rung.name),
-                counted(point.clients as usize, "client", "clients"),
-                Esc(&(figure.shown)(point))
-            ));
-        }
-        let y_percent = rung.resources.last().map_or(0.0, |point| place(point).1);
-        labels.push(EndLabel { y_percent, hue: *index, name: &rung.name });
-    }
-    page.raw(&end_labels(labels, HEIGHT));
-    page.raw("</svg></div>\n</figure>\n");
+fn drawing(page: &mut Html, rungs: &[(usize, &Rung)], figure: &Figure) {
+    let point = |point: &ResourcePoint| Point {
+        x: f64::from(point.clients),
+        y: (figure.value)(point),
+        title: format!("{}, {}", counted(point.clients as usize, "client", "clients"), (figure.shown)(point)),
+    };
+    let line = |(hue, rung): &(usize, &'_ Rung)| (*hue, rung.resources.iter().map(point).collect::<Vec<_>>());
+    let series: Vec<Series<'_>> = rungs
+        .iter()
+        .map(|rung| {
+            let (hue, points) = line(rung);
+            Series { name: &rung.1.name, hue, points }
+        })
+        .collect();
+    let highest = series.iter().flat_map(|line| line.points.iter().map(|point| point.y)).fold(0.0, f64::max);
+    chart(page, figure.title, (Scale::linear(highest), "clients"), thousands, &series);
 }
 
 fn table(page: &mut Html, rungs: &[(usize, &Rung)]) {

@@ -9,6 +9,7 @@ use mipro_bench_reports::{
 };
 use mipro_telemetry::{Group, Stage};
 
+mod ablation;
 mod comparisons;
 mod flames;
 mod plans;
@@ -231,10 +232,10 @@ pub(crate) fn report() -> Report {
             interrupted: false,
         },
         environment: environment(),
+        ablation: Some(ablation::ablation(&rungs)),
         rungs,
         seed_rows,
         comparisons: vec![comparisons::revisions(), comparisons::rungs()],
-        ablation: None,
         verdicts: vec![
             Verdict {
                 name: "stages + other = total, every operation".to_owned(),
@@ -266,7 +267,7 @@ fn environment() -> Environment {
         llm: "seed (1,300–2,800 ms, clipped lognormal)".to_owned(),
         dataset: "built-in (77 intents)".to_owned(),
         log_filesystem: "ext4".to_owned(),
-        noise_floor: None,
+        noise_floor: Some(ablation::noise_floor()),
     }
 }
 
@@ -316,6 +317,10 @@ pub(crate) fn hostile() -> Report {
         comparison.pairs_invalid.push(InvalidPair { pair: 99, reasons: vec![bad.to_owned()] });
         comparison.invalidate(bad.to_owned());
     }
+    ablation::spoil(report.ablation.as_mut().unwrap(), bad);
+    let floor = report.environment.noise_floor.as_mut().unwrap();
+    set(&mut floor.measured_at);
+    floor.fresh.iter_mut().for_each(|noise| set(&mut noise.endpoint));
     for row in &mut report.seed_rows {
         set(&mut row.operation);
         set(&mut row.row);
@@ -334,6 +339,7 @@ pub(crate) fn empty() -> Report {
         rungs: vec![],
         seed_rows: vec![],
         comparisons: vec![],
+        ablation: None,
         verdicts: vec![],
         environment: Environment::default(),
         ..report()

@@ -134,6 +134,7 @@ fn every_part_is_there() {
         "stages",
         "ladder",
         "forest",
+        "ablation",
         "comparisons",
         "resources",
         "flames",
@@ -156,7 +157,7 @@ fn every_part_is_there() {
     // Each rung through the service shows what no stage claims, and one curve in both charts.
     let measured = report.rungs.iter().filter(|rung| rung.overhead.count > 0).count();
     assert!(html.matches("class=\"g-other\" x=").count() >= measured);
-    assert_eq!(html.matches("class=\"endlabel").count(), measured + report.rungs.len() + 2 * measured);
+    assert_eq!(html.matches("class=\"endlabel").count(), measured + report.rungs.len() + 2 * measured + 2);
     assert!(html.contains("they sum to 3,060–9,039 ms"));
 }
 
@@ -175,8 +176,8 @@ fn an_unreadable_histogram_costs_its_curve_only() {
     let mut report = fixture::report();
     report.rungs[1].overhead.hdr = "broken".to_owned();
     let html = render(&report);
-    // One of its two curves, and its lines of CPU and memory.
-    assert_eq!(html.matches("class=\"endlabel h1\"").count(), 3);
+    // One of its two curves, and its lines of CPU, of memory and over distance.
+    assert_eq!(html.matches("class=\"endlabel h1\"").count(), 4);
 }
 
 /// A section's markup.

@@ -22,7 +22,8 @@ fn full() -> String {
 #[test]
 fn a_reader_can_use_the_page() {
     let Some(driver) = Driver::start() else { return };
-    let scenes: [(&str, fn(&Driver)); 7] = [
+    type Scene = (&'static str, fn(&Driver));
+    let scenes: [Scene; 7] = [
         ("a click sorts and another turns around", sorting),
         ("values are told on hover", hovering),
         ("the keyboard reaches every value", walking),
@@ -78,7 +79,7 @@ fn hovering(driver: &Driver) {
         ("#forest .near .card:first-child li:nth-child(3) circle", "pooled against blob, DB: "),
         ("#percentiles circle.knot", "blob: p50 2,376 ms"),
         ("#comparisons .plot circle.slice", "A, pair 0, at 0 s: "),
-        ("#resources circle.knot", "same-region, 1 client: 0.710 % CPU"),
+        ("#resources circle.knot", "same-region: 1 client, 0.710 % CPU"),
         ("#flames .fr rect", "all (1000 samples, 100.00%)"),
     ] {
         driver.hover(&driver.find(mark));
