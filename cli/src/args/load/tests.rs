@@ -50,20 +50,22 @@ fn what_is_wrong_with_a_rate_is_said() {
         let error = parse(flags).and_then(|args| args.schedule().map(drop).map_err(|e| e.to_string()));
         error.expect_err(flags).lines().next().unwrap_or_default().to_owned()
     };
-    let wrong = [
-        "-q fast",
-        "-q 0",
-        "-q 0:0 -d 5s",
-        "-q 10:200",
-        "-q 1e9",
-        "--steps 50,100",
-        "--steps 50,x@3s",
-        "--steps 50@3",
-        "-w soon",
-        "-q 5 --steps 5@1s",
-        "--speed 2x",
-        "--replay f --speed fast",
-    ];
-    let all: Vec<String> = wrong.iter().map(|flags| format!("{flags}: {}", told(flags))).collect();
-    insta::assert_snapshot!(all.join("\n"), @"");
+    let rate = "is not a rate; say 50 (per second), 0.5, or 10:200";
+    for (flags, why) in [
+        ("-q fast", rate),
+        ("-q 0", "a rate of 0 makes no rollout"),
+        ("-q 0:0 -d 5s", "a rate of 0 makes no rollout"),
+        ("-q 10:200", "--rate 10:200 needs --duration: over what time should it rise?"),
+        ("-q 1e9", "a rate of 1000000000 is not between 0 and 10000000 per second"),
+        ("--steps 50,100", "say how long each rate holds, as in 50,100,200@30s"),
+        ("--steps 50,x@3s", rate),
+        ("--steps 50@3", "`3` has no unit; say 3s or 3ms"),
+        ("-w soon", "`soon` is neither a count (100, 10k) nor a time (30s, 500ms)"),
+        ("-q 5 --steps 5@1s", "cannot be used with"),
+        ("--speed 2x", "required arguments were not provided"),
+        ("--replay f --speed fast", "`fast` is not a speed; say 2x or 0.5x"),
+    ] {
+        let told = told(flags);
+        assert!(told.contains(why), "{flags}: {told}");
+    }
 }
