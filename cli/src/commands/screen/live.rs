@@ -204,8 +204,7 @@ impl Progress for Live {
 
     fn wants_figures(&self) -> bool {
         let now = clock::now();
-        let every = if matches!(self.surface, Surface::Lines) { LINE_EVERY / 2 } else { FIGURES_EVERY };
-        self.state().figures_at.is_none_or(|at| now.saturating_duration_since(at) >= every)
+        self.state().figures_at.is_none_or(|at| now.saturating_duration_since(at) >= FIGURES_EVERY)
     }
 
     fn figures(&self, figures: &Figures) {

@@ -115,13 +115,13 @@ fn a_narrow_terminal_is_told_what_fits() {
     let figures = figures();
     insta::assert_snapshot!(view(Some(&figures)).block(40, false).join("\n"), @r"
     2/10 blob 12/40, 58 s, 2:15 min left
-      rate 0.248/s  in flight 1  3 failed:
-      response p50 4379 ms  p90 4800 ms  p99
+      rate 0.248/s  in flight 1  3 failed:…
+      response p50 4379 ms  p90 4800 ms  p…
       llm          2037 ms  #############
       db           1739 ms  ###########
       s3            675 ms  ####
       other        1.51 ms
-      generator lag p99 0.021 ms  CPU 2 % of
+      generator lag p99 0.021 ms  CPU 2 % …
     ");
 }
 

@@ -55,9 +55,12 @@ impl Line {
         self
     }
 
-    /// At most `width` characters (all that are used are one column wide), coloured or not.
+    /// At most `width` characters (all that are used are one column wide), coloured or not. What is cut ends in `…`, so that no
+    /// figure passes for a smaller one.
     fn cut(&self, width: usize, color: bool) -> String {
-        let mut left = width;
+        let whole: usize = self.pieces.iter().map(|(_, text)| text.chars().count()).sum();
+        let cut = whole > width;
+        let mut left = if cut { width.saturating_sub(1) } else { width };
         let mut line = String::new();
         for (tone, text) in &self.pieces {
             let text: String = text.chars().filter(|c| !c.is_control()).take(left).collect();
@@ -73,6 +76,9 @@ impl Line {
                 Some(code) => line.push_str(&format!("\x1b[{code}m{text}\x1b[0m")),
                 None => line.push_str(&text),
             }
+        }
+        if cut {
+            line.push('…');
         }
         line
     }
