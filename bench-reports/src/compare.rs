@@ -2,7 +2,7 @@
 //!
 //! Pure statistics: the harness runs the slices (`ABBA` or `BAAB`, both sides of a pair with the same arrivals, payloads and
 //! mock delays), this decides what they show. Reading order: [`pairs`] (what may be compared), [`cells`] (samples as few
-//! numbers), [`resample`] (how far the ratio moves by chance), [`judge`] (what that comes to), [`calibrate`] (how this machine
+//! numbers), [`resample`] (how far the ratio moves by chance), [`judge`] (what that comes to), [`mod@calibrate`] (how this machine
 //! differs from itself), [`fingerprint`] (which saved reports may stand beside each other). The rules, and why these, are in
 //! docs/statistics.md.
 

@@ -1,7 +1,7 @@
 //! A report as other tools read it. Each writer is a pure function from a report to text; figures that a format wants and a
 //! report does not have are null or left out, never made up.
 //!
-//! [`oha`] and [`k6`] describe one run of one thing, so they take one rung; [`bencher`], [`github`] and [`markdown`] take the
+//! [`oha()`] and [`k6()`] describe one run of one thing, so they take one rung; [`bencher()`], [`github()`] and [`markdown()`] take the
 //! whole report.
 
 use serde::Serialize;

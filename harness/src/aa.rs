@@ -59,7 +59,7 @@ pub async fn run(
     let exes = executables(&options.compare, watcher).await?;
     let fleet = Fleet::new(scratch);
     let work = async {
-        let bench = Bench::start(&options.compare, &exes, scratch, &fleet, watcher).await?;
+        let bench = Box::pin(Bench::start(&options.compare, &exes, scratch, &fleet, watcher)).await?;
         measure(&bench, options, watcher, cancel).await
     };
     let outcome = match fleet.guard(Box::pin(work)).await {

@@ -101,7 +101,7 @@ pub async fn run(
     let exes = executables(options, watcher).await?;
     let fleet = Fleet::new(scratch);
     let work = async {
-        let bench = Bench::start(options, &exes, scratch, &fleet, watcher).await?;
+        let bench = Box::pin(Bench::start(options, &exes, scratch, &fleet, watcher)).await?;
         bench.compare(options, watcher, cancel).await
     };
     let outcome = match fleet.guard(Box::pin(work)).await {

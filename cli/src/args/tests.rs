@@ -32,7 +32,7 @@ fn bad_values_are_named_with_what_is_allowed() {
     assert!(error("mipro bench --timeout 10").contains("has no unit; say 10s or 10ms"));
     assert!(error("mipro bench --systems 0").contains("0 is not in 1..=1024"));
     assert!(error("mipro bench -n 0").contains("at least 1 is needed"));
-    assert!(error("mipro load -n 10").contains("<--target <URL>|--url <URL>>"));
+    assert!(error("mipro load -n 10").contains("<--target <URL>|--url <URL>|--calibrate>"));
     assert!(error("mipro load --url http://h/").contains("--body <FILE>"));
     assert!(error("mipro bench --stack external --database sqlite:x").contains("--blobs <URL>"));
 }

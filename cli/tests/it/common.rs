@@ -264,7 +264,7 @@ pub(crate) type Answer = (StatusCode, Value);
 
 impl Client {
     pub(crate) fn new(base: &str, key: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().unwrap();
         Self { http, base: base.to_owned(), key: key.to_owned() }
     }
 
