@@ -2,7 +2,7 @@
 //! the same on every machine; then **ceilings**, which a slow machine can miss; then **comparisons**, which need pairs and time.
 //!
 //! Pure: the day comes in, nothing is read, nothing is measured. Reading order: [`Budgets`] (what is allowed), [`evaluate`]
-//! (what was seen), [`exit_code`] (what that comes to), [`accept`] (what was seen becomes what is allowed).
+//! (what was seen), [`exit_code`] (what that comes to), [`mod@accept`] (what was seen becomes what is allowed).
 
 use time::Date;
 

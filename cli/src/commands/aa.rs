@@ -62,7 +62,8 @@ fn options(args: &AaArgs) -> anyhow::Result<AaOptions> {
 /// One sentence, then a row for each endpoint and kind.
 fn text(floor: &NoiseFloor) -> String {
     let mut text = String::new();
-    if let Some(own) = floor.fresh.iter().find(|of| of.endpoint == "overhead").or(floor.fresh.first()) {
+    if let Some(own) = floor.fresh.iter().find(|of| of.endpoint == "overhead").or_else(|| floor.fresh.first())
+    {
         let _ = writeln!(
             text,
             "held against itself, {} p{} differs by ±{:.1} % (half an interval); {} of {} comparisons raised a false alarm, with 95 % \

@@ -22,10 +22,11 @@ use crate::exit::Code;
 const API_KEY_VARIABLE: &str = "MIPRO_API_KEY";
 
 pub(crate) async fn run(args: CompareArgs) -> anyhow::Result<Code> {
-    if !args.bin && !args.rev {
-        if let Some(reports) = saved_reports(&args.a, &args.b)? {
-            return saved_runs(&reports);
-        }
+    if !args.bin
+        && !args.rev
+        && let Some(reports) = saved_reports(&args.a, &args.b)?
+    {
+        return saved_runs(&reports);
     }
     let options = options(&args)?;
     check_dataset(args.ground.dataset.as_deref())?;

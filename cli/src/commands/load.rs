@@ -154,7 +154,7 @@ async fn calibrate(args: &LoadArgs, interrupt: &Interrupt) -> anyhow::Result<Cod
     let rate = args.rate.map_or(CALIBRATION_RATE, RateArg::highest);
     let each = args.duration.unwrap_or(CALIBRATION_EACH);
     let plan = mipro_loadgen::calibrate::Plan { concurrency: args.concurrency, rate, each };
-    let found = mipro_loadgen::calibrate::calibrate(plan, interrupt.token.clone()).await;
+    let found = Box::pin(mipro_loadgen::calibrate::calibrate(plan, interrupt.token.clone())).await;
     if let Some(code) = interrupt.code() {
         return Ok(code);
     }

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Code> {
         anyhow::ensure!(names.contains(&name.as_str()), "no rung {name} in this run: {}", names.join(", "));
     }
     if let Some(page) = &args.html {
-        let flames = html::flamegraphs(path.parent().unwrap_or(Path::new(".")));
+        let flames = html::flamegraphs(path.parent().unwrap_or_else(|| Path::new(".")));
         std::fs::write(page, html::render_with(&report, &flames))
             .with_context(|| format!("{} could not be written", page.display()))?;
     }

@@ -7,7 +7,7 @@ use super::{Calibration, Plan, Spread, calibrate};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_stage_has_its_samples() {
     let plan = Plan { concurrency: 2, rate: 100.0, each: Duration::from_millis(200) };
-    let found = calibrate(plan, CancellationToken::new()).await.unwrap();
+    let found = Box::pin(calibrate(plan, CancellationToken::new())).await.unwrap();
     assert!(found.floor.count > 0 && found.floor.p50_ns > 0, "{found:?}");
     assert!(
         found.ceiling_per_second > 0.0 && found.per_cpu_second.is_none_or(|rate| rate > 0.0),
@@ -17,7 +17,7 @@ async fn every_stage_has_its_samples() {
 
     let cancelled = CancellationToken::new();
     cancelled.cancel();
-    assert!(calibrate(plan, cancelled).await.unwrap_err().to_string().contains("interrupted"));
+    assert!(Box::pin(calibrate(plan, cancelled)).await.unwrap_err().to_string().contains("interrupted"));
 }
 
 #[test]
