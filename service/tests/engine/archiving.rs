@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::said::said_by;
-use crate::segmented::{Live, SegmentedLog, World, ledger, visit_bytes};
+use crate::segmented::{SegmentedLog, World, ledger, visit_bytes};
 use crate::support::reaches;
 
 async fn put(world: &World, key: &str, bytes: impl Into<Bytes>) {
