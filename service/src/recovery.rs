@@ -4,12 +4,17 @@
 //! event, or take events that were decided after another host had taken the system over.
 //!
 //! **The life of an epoch.** A system is made under epoch 1. Each load takes the next: one more than the highest that it finds
-//! in the row, in the snapshot and in the events behind it. The number is nowhere yet, and two loads that nothing was written
-//! between get the same one; it comes into the world with the first event appended under it, or the first row. From then on
-//! whoever still writes under a lower one is fenced: the row takes no lower epoch ([`crate::snapshot::pointer`]), a log in
-//! which it falls is refused (`tail`), and of two events of the same number the one of the higher epoch counts
-//! ([`crate::snapshot::archive::reader::Epochs`]). It ends when the state leaves memory. It tells one stay from the next; it is
-//! no lease, and keeps no two hosts apart that work at the same time.
+//! in the row, in the snapshot and in the events behind it. A load only proposes it. Before the first event is appended, or
+//! the first state saved, under it, the row is made to say that it is this host's (`engine/shard/claims.rs`, ADR 0010): of two
+//! hosts that propose the same number one gets it. From then on whoever still writes under a lower one is fenced: the row
+//! takes no lower epoch ([`crate::snapshot::pointer`]), a log in which it falls is refused (`tail`), and of two events of the
+//! same number the one of the higher epoch counts ([`crate::snapshot::archive::reader::Epochs`]). It ends when the state leaves
+//! memory.
+//!
+//! **Whose log counts.** What follows the stored state is in the log of the host that claimed the system last, and in the
+//! archive. Where that was another host, the log here may hold what was decided before it, or beside it, and what it decided
+//! itself may be in its log only: nothing from here is folded, and where there is something beyond what is stored, the system is
+//! refused rather than two histories mixed.
 //!
 //! **What the answers of a loaded system wait for.** Recovery reads whatever is in the log, be it durable yet or not. So the
 //! first gate of a system that comes back (`Shard::loaded`) stands at the newest append of the whole log at that moment: nothing
@@ -27,7 +32,7 @@ use crate::engine::keeper::admit;
 use crate::engine::{Access, EngineError};
 use crate::log::{EventLog, Level};
 use crate::offload::Offload;
-use crate::snapshot::archive::reader::{Epochs, Here, Source};
+use crate::snapshot::archive::reader::{Epochs, Here};
 use crate::snapshot::archive::{Archive, ArchiveError};
 use crate::snapshot::format::{self, Expected, FormatError};
 use crate::snapshot::{hashed, is_snapshot};
@@ -188,7 +193,9 @@ impl Recovery {
         let (base, bad) = self.base(system, &row, ledger).await?;
         let (snapshot_seq, snapshot_bytes) = (base.state.version, base.bytes);
         // 5. The tail: what the archive has and the log here has not, then the log.
-        let tail = Tail::new(base.state, base.history, base.epoch);
+        let foreign = row.claimed_by.is_some_and(|by| !self.log.is_or_was(by));
+        let mut tail = Tail::new(base.state, base.history, base.epoch);
+        tail.foreign = foreign;
         let tail = self.archived(system, tail, bad.is_some(), ledger).await?;
         let tail = self.logged(system, tail, ledger).await?;
         if let Some((key, problem)) = bad.as_ref().filter(|_| tail.state.version < row.version) {
@@ -270,7 +277,8 @@ impl Recovery {
     }
 
     /// Folds what is archived and follows, up to where the log here takes over. Other logs' segments are looked at always:
-    /// their host may be gone. This log's own only when the newest snapshot was damaged: what it covered may be trimmed here.
+    /// their host may be gone. This log's own only when the newest snapshot was damaged (what it covered may be trimmed here), or
+    /// when another host has built on them: then all there is to go by is what that host could see.
     async fn archived(
         &self,
         system: SystemId,
@@ -279,14 +287,22 @@ impl Recovery {
         ledger: &Ledger,
     ) -> Result<Tail, Failed> {
         let Some(archive) = &self.archive else { return Ok(tail) };
-        let here = if fell_back { None } else { Here::all_of(&*self.log) };
-        let mut sources = archive.sources(system, here, fell_back).await?;
+        // Nor must what another host has archived a moment ago be missed: it is going to be built upon.
+        let all = fell_back || tail.foreign;
+        let here = if all { None } else { Here::all_of(&*self.log) };
+        let mut sources = archive.sources(system, here, all).await?;
         // What is of a lower epoch than the snapshot was decided by a host that had been overtaken.
         sources.retain(|source| source.last_seq > tail.state.version && source.epoch >= tail.epoch);
         if sources.is_empty() {
             return Ok(tail);
         }
-        let (epochs, first) = self.local_epochs(system, tail.state.version, &sources).await?;
+        let mut epochs = Epochs::default();
+        sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
+        let (epochs, first) = if tail.foreign {
+            (epochs, None)
+        } else {
+            self.local_epochs(system, tail.state.version, epochs).await?
+        };
         let until = first.map_or(u64::MAX, |first| first.saturating_sub(1));
         let stage = ledger.enter(Stage::StateDecode);
         let tail = archive.fold(system, sources, &epochs, until, tail).await?;
@@ -294,15 +310,13 @@ impl Recovery {
         tail.checked()
     }
 
-    /// Where the epochs of a system begin after a number, and the log's first event after it.
+    /// Where the epochs of a system begin after a number, in the log here too, and the log's first event after it.
     async fn local_epochs(
         &self,
         system: SystemId,
         after_seq: u64,
-        sources: &[Source],
+        mut epochs: Epochs,
     ) -> Result<(Epochs, Option<u64>), EngineError> {
-        let mut epochs = Epochs::default();
-        sources.iter().for_each(|source| epochs.saw(source.epoch, source.first_seq));
         let log = Arc::clone(&self.log);
         let work = move || {
             let mut first = None;

@@ -227,6 +227,7 @@ fn row(document: &Document, key: String, length: usize) -> SystemRow {
         version: state.version,
         state_ref: Some(key),
         epoch: document.epoch,
+        claimed_by: None,
         state_bytes: Some(length as u64),
         state_checksum: None,
         previous: None,

@@ -73,6 +73,15 @@ impl EventLog for ReadLog {
         None
     }
 
+    fn id(&self) -> Uuid {
+        // As the segments have it, where the control file is lost.
+        self.scanned().ok().and_then(|(_, scan)| scan.log).unwrap_or_default()
+    }
+
+    fn is_or_was(&self, id: Uuid) -> bool {
+        id == self.id() || self.dir.former_ids().is_ok_and(|former| former.contains(&id))
+    }
+
     fn health(&self) -> Health {
         Health { closed: true, ..Health::default() }
     }

@@ -1,7 +1,7 @@
 //! A log built anew from another one's whole records.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::segments::{Found, LogDir};
 use crate::codec;
 use crate::log::disk::RealDisk;
-use crate::log::segment::{SegmentLog, SegmentOptions};
+use crate::log::segment::{SegmentLog, SegmentOptions, former};
 use crate::log::{AppendError, Batch, EventLog, Level, Lsn};
 
 /// Smallest and largest segments of a new log. A service goes on in segments of its own size.
@@ -36,7 +36,7 @@ pub(super) fn rebuild(from: &LogDir, to: &Path, cut: &Cut) -> io::Result<Rebuilt
     let (log, _) = SegmentLog::open(options, Arc::new(RealDisk)).map_err(io::Error::other)?;
     let mut rebuilt = Rebuilt::default();
     let mut failed = None;
-    from.scan(&mut |found| {
+    let scan = from.scan(&mut |found| {
         if failed.is_some() {
             return;
         }
@@ -51,11 +51,23 @@ pub(super) fn rebuild(from: &LogDir, to: &Path, cut: &Cut) -> io::Result<Rebuilt
     if let Some(error) = failed {
         return Err(error);
     }
+    remember(from, scan.log, to)?;
     let last = log.health().appended;
     wait(&log, last)?;
     rebuilt.records = last.0;
     log.close();
     Ok(rebuilt)
+}
+
+/// The new log's rows are still the old one's: it says so, durably, before it takes that one's place. Where the old one's list can't
+/// be read, those ids are lost, and systems that they claimed are refused until they are stored anew.
+fn remember(from: &LogDir, id: Option<Uuid>, to: &Path) -> io::Result<()> {
+    let mut ids = from.former_ids().unwrap_or_default();
+    ids.extend(id);
+    let mut file = std::fs::File::create(to.join(former::NAME))?;
+    file.write_all(former::encode(&ids).as_bytes())?;
+    file.sync_all()?;
+    std::fs::File::open(to)?.sync_all()
 }
 
 enum Kept {

@@ -22,6 +22,7 @@ use super::rebuild::{Cut, Rebuilt, rebuild, swap};
 use super::replay::{Loaded, Named, state_hash};
 use super::segments::LostRecords;
 use super::{InspectError, Inspector, PAGE, ledger};
+use crate::log::EventLog as _;
 use crate::log::disk::{Disk as _, Lock, RealDisk};
 use crate::snapshot::archive::index::Index;
 use crate::snapshot::archive::{index_key, segment_key};
@@ -230,7 +231,10 @@ impl Inspector {
             && let Ok(base) = self.load(system, &named).await
         {
             let tail = self.tail(base, None).await?;
-            return Ok((Some(Loaded { state: tail.state, epoch: tail.epoch }), false));
+            // What follows here is no start's to fold where another host has claimed the system: stored, it is.
+            let foreign = row.claimed_by.is_some_and(|by| !self.read_log.is_or_was(by));
+            let anew = foreign && tail.state.version > row.version;
+            return Ok((Some(Loaded { state: tail.state, epoch: tail.epoch }), anew));
         }
         let mut best = None;
         let previous = Named::previous(row);
@@ -304,6 +308,7 @@ impl Inspector {
             version: state.version,
             state_ref: Some(key),
             epoch,
+            claimed_by: None,
             state_bytes: Some(bytes),
             state_checksum: Some(packed.checksum),
             previous: None,

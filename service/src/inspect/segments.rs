@@ -14,6 +14,7 @@ use super::problem::{Place, Problem, remedy};
 use crate::log::disk::File;
 use crate::log::segment::control::{self, Said};
 use crate::log::segment::file::{self, BadHeader, SegmentHeader};
+use crate::log::segment::former;
 use crate::log::segment::index::{Of, Sidecar};
 use crate::log::segment::record::{self, Header, Stop, Walk};
 use crate::log::{Batch, Lsn};
@@ -217,6 +218,14 @@ impl LogDir {
         let newest = ids.last().map(|id| self.path.join(file::name(*id)));
         let newest = newest.and_then(|path| std::fs::metadata(path).ok());
         Ok((ids, newest.and_then(|meta| Some((meta.len(), meta.modified().ok()?)))))
+    }
+
+    /// The ids of the logs that it was built from.
+    pub(super) fn former_ids(&self) -> io::Result<Vec<Uuid>> {
+        match std::fs::read(self.path.join(former::NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => former::decode(&other?).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// What the control file says; `None` where there is none.

@@ -1,7 +1,9 @@
 //! The event log: where events go before their effects are shown. It knows opaque bytes, not systems' meaning.
 //!
 //! The promise of every log, in its own words on [`EventLog`]. [`mem`] keeps a little and promises nothing beyond the
-//! process; [`segment`] is a log of files with group commit, on a [`disk`] that may be a simulated one.
+//! process; [`segment`] is a log of files with group commit, on a [`disk`] that may be a simulated one. Who appends and who waits:
+//! `engine/shard/active.rs` and `engine/gate.rs`. Calls of [`crate::crash::point`] are where tests kill the process, and nothing
+//! in a release build.
 
 pub mod disk;
 pub mod mem;
@@ -222,6 +224,16 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
         after_seq: u64,
         visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError>;
+
+    /// Which log it is, as a system's row names it that is claimed from here: the id of its segments; nil for one that has none.
+    fn id(&self) -> Uuid {
+        self.segments().map_or_else(Uuid::nil, Segments::log_id)
+    }
+
+    /// Whether it is that log, or was built from it: what that one had is here.
+    fn is_or_was(&self, id: Uuid) -> bool {
+        id == self.id()
+    }
 
     /// Its sealed segments, for logs that have such.
     fn segments(&self) -> Option<&dyn Segments> {

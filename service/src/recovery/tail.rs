@@ -32,6 +32,8 @@ pub(super) struct Tail {
     pub(super) history: Option<History>,
     /// The highest epoch so far.
     pub(super) epoch: u64,
+    /// Another host has claimed the system last: what the log here has beyond is not what followed.
+    pub(super) foreign: bool,
     pub(super) events: u64,
     pub(super) bytes: u64,
     problem: Option<Problem>,
@@ -42,7 +44,17 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn new(state: State, history: Option<History>, epoch: u64) -> Self {
         let said = clock::now();
-        Self { state, history, epoch, events: 0, bytes: 0, problem: None, said, said_events: 0 }
+        Self {
+            state,
+            history,
+            epoch,
+            foreign: false,
+            events: 0,
+            bytes: 0,
+            problem: None,
+            said,
+            said_events: 0,
+        }
     }
 
     /// The tail, unless something was wrong with it.
@@ -63,13 +75,14 @@ impl Tail {
         if batch.last_seq() <= self.state.version {
             return ControlFlow::Continue(());
         }
-        if epoch < self.epoch {
+        if self.foreign || epoch < self.epoch {
             let highest = self.epoch;
-            return self.refuse(if self.events == 0 {
+            return self.refuse(if self.foreign || self.events == 0 {
                 format!(
-                    "the log here goes on with event {first} of epoch {epoch}, and the stored state is of epoch {highest}: \
-                     another host has taken this system over. What was acknowledged here since then is in this log only. \
-                     Other systems are not concerned: keep the log. See docs/durability.md, \"Ways out\""
+                    "the log here goes on with event {first} of epoch {epoch} where what is stored ends at epoch {highest}: \
+                     another host has taken this system over. What was acknowledged here since then is not served: it is in \
+                     this log, or archived from it. Other systems are not concerned: keep the log. See docs/durability.md, \
+                     \"Ways out\""
                 )
             } else {
                 format!("event {first} is of epoch {epoch}, after epoch {highest}: two writers were at this log")

@@ -3,7 +3,8 @@
 //! - [`format`](mod@format) is what stands in the object.
 //! - [`writer`] packs, puts, and moves the pointer: always in this order, so that the row never names what isn't there.
 //! - [`mod@pointer`] moves the row, and finds out what became of a move whose answer was lost.
-//! - [`archive`] carries the log's sealed segments to the object store, and trims here what every snapshot covers.
+//! - [`archive`] carries the log's sealed segments to the object store, and trims here what the newest snapshot of every
+//!   system in them covers.
 //!
 //! What follows from an object that is there and that no row names: nothing. It is an orphan of a save that was cut off
 //! after its put; the next save of that version finds it and takes it for its own if its bytes are the same.

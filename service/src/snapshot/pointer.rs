@@ -1,4 +1,5 @@
-//! The pointer: the row of the `systems` table that says which object is a system's newest state.
+//! The pointer: the row of the `systems` table that says which object is a system's newest state. One statement moves it, and
+//! only where `epoch <= ours AND version < ours` ([`WriteRule::Advance`]): who has been overtaken can't move it back.
 
 use mipro_telemetry::{Ledger, Operation, Stage};
 

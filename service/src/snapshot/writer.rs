@@ -1,4 +1,5 @@
-//! Writing a snapshot: pack, put, move the pointer.
+//! Writing a snapshot: pack, put, move the pointer. Whoever calls ([`crate::engine`], `shard/saves.rs`) has waited until the log
+//! is durable up to the state's newest event: a row never names what a crash could take back.
 
 use std::sync::Arc;
 
@@ -235,6 +236,7 @@ fn unnamed(state: &State, epoch: u64) -> SystemRow {
         version: state.version,
         state_ref: None,
         epoch,
+        claimed_by: None,
         state_bytes: None,
         state_checksum: None,
         previous: None,

@@ -58,6 +58,12 @@ pub const MIGRATIONS: &[Migration] = &[
         ALTER TABLE systems ADD COLUMN prev_bytes INTEGER;
         ALTER TABLE systems ADD COLUMN prev_checksum TEXT;",
     },
+    Migration {
+        version: 3,
+        name: "claims",
+        postgres: "ALTER TABLE systems ADD COLUMN claimed_by uuid;",
+        sqlite: "ALTER TABLE systems ADD COLUMN claimed_by TEXT;",
+    },
 ];
 
 /// The newest version this build knows.

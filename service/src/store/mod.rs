@@ -89,6 +89,9 @@ pub struct SystemRow {
     /// The highest fencing epoch under which the system was claimed ([`SystemTable::claim`]) or `state_ref` written; 0 before
     /// there were epochs. Never falls.
     pub epoch: u64,
+    /// The log of the host that claimed it last ([`SystemTable::claim`]), which moves with claims alone: `None` until the first
+    /// one. A host whose own log it is not must not take what that holds for what followed the stored state.
+    pub claimed_by: Option<Uuid>,
     /// Length of the object that `state_ref` names, in bytes; unknown in rows of schema version 1.
     pub state_bytes: Option<u64>,
     /// BLAKE3 of that object, where its writer made one: kept outside the object, it tells a misdirected or an old object
@@ -153,8 +156,9 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
     /// that `rule` forbade it. After an error the row may or may not have been written.
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError>;
 
-    /// Claims a system: raises its row's epoch to `epoch`, which must be higher, if the row is still as it was `seen`. Of two
-    /// who saw the same, one is told `true`. `false`: it has moved, or an earlier try of our own, whose answer was lost, has
+    /// Claims a system for the host whose log is `by` (nil: one that keeps none): raises its row's epoch to `epoch`, which must be
+    /// higher, if the row is still as it was `seen`. Where another host had claimed it, the row forgets what it named before:
+    /// between that and what it names now lies what only the other host's log may have. Of two who saw the same, one is told `true`. `false`: it has moved, or an earlier try of our own, whose answer was lost, has
     /// moved it; whoever hears that reads the row anew. After an error it may have been done or not. What the row names stays
     /// as it is, and so does its time.
     async fn claim(
@@ -162,6 +166,7 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         ledger: &Ledger,
     ) -> Result<bool, StoreError>;
 

@@ -72,7 +72,8 @@ const ADVANCE: &str = "WITH inserted AS (
         RETURNING *
     ) SELECT to_jsonb(inserted) AS payload FROM inserted";
 
-const CLAIM: &str = "UPDATE systems SET epoch = $4
+const CLAIM: &str = "UPDATE systems SET epoch = $4, claimed_by = $5::uuid,
+        prev_ref = CASE WHEN claimed_by <> $5::uuid THEN NULL ELSE prev_ref END
     WHERE system_id = $1::uuid AND epoch = $2 AND version = $3 AND epoch < $4
     RETURNING epoch";
 
@@ -265,10 +266,11 @@ impl SystemTable for PostgresTable {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         ledger: &Ledger,
     ) -> Result<bool, StoreError> {
         let (held, version, epoch) = (storable(seen.epoch)?, storable(seen.version)?, storable(epoch)?);
-        let moved = self.run(CLAIM, &[&system_id, &held, &version, &epoch], ledger).await?;
+        let moved = self.run(CLAIM, &[&system_id, &held, &version, &epoch, &by], ledger).await?;
         Ok(moved.is_some())
     }
 
@@ -316,6 +318,7 @@ struct Payload {
     version: u64,
     state_ref: Option<String>,
     epoch: u64,
+    claimed_by: Option<Uuid>,
     state_bytes: Option<u64>,
     state_checksum: Option<String>,
     prev_ref: Option<String>,
@@ -345,6 +348,7 @@ impl Payload {
             version: self.version,
             state_ref: self.state_ref,
             epoch: self.epoch,
+            claimed_by: self.claimed_by,
             state_bytes: self.state_bytes,
             state_checksum: checksum(self.state_checksum.as_deref())?,
             previous,

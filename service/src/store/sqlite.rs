@@ -22,11 +22,11 @@ use super::{
 const WHAT: &str = "the database (sqlite)";
 
 const SELECT: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at,
-        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum
+        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum, claimed_by
     FROM systems WHERE system_id = ?1";
 
 const SELECT_PAGE: &str = "SELECT system_id, org_id, status, mode, version, state_ref, updated_at,
-        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum
+        epoch, state_bytes, state_checksum, prev_ref, prev_version, prev_bytes, prev_checksum, claimed_by
     FROM systems WHERE ?1 IS NULL OR system_id > ?1 ORDER BY system_id LIMIT ?2";
 
 const UPSERT: &str = "INSERT INTO systems
@@ -51,8 +51,9 @@ const ADVANCE: &str = "INSERT INTO systems
         updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
     WHERE systems.epoch <= excluded.epoch AND systems.version < excluded.version";
 
-const CLAIM: &str =
-    "UPDATE systems SET epoch = ?4 WHERE system_id = ?1 AND epoch = ?2 AND version = ?3 AND epoch < ?4";
+const CLAIM: &str = "UPDATE systems SET epoch = ?4, claimed_by = ?5,
+        prev_ref = CASE WHEN claimed_by <> ?5 THEN NULL ELSE prev_ref END
+    WHERE system_id = ?1 AND epoch = ?2 AND version = ?3 AND epoch < ?4";
 
 /// The `systems` table in one SQLite file.
 #[derive(Debug, Clone)]
@@ -149,14 +150,16 @@ impl SystemTable for SqliteTable {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         ledger: &Ledger,
     ) -> Result<bool, StoreError> {
         self.with(ledger, move |connection, ledger| {
             let (held, version, epoch) = (storable(seen.epoch)?, storable(seen.version)?, storable(epoch)?);
             let query = ledger.enter(Stage::DbQuery);
             let mut statement = connection.prepare_cached(CLAIM).map_err(failed)?;
-            let changed =
-                statement.execute(params![system_id.to_string(), held, version, epoch]).map_err(failed)?;
+            let changed = statement
+                .execute(params![system_id.to_string(), held, version, epoch, by.to_string()])
+                .map_err(failed)?;
             query.done();
             ledger.count(Stage::DbQuery, 1, 0, 0);
             Ok(changed == 1)
@@ -235,6 +238,7 @@ struct RawRow {
     state_ref: Option<String>,
     updated_at: String,
     epoch: i64,
+    claimed_by: Option<String>,
     state: RawObject,
     previous: RawObject,
     previous_ref: Option<String>,
@@ -271,6 +275,7 @@ impl RawRow {
             previous_ref: row.get(10)?,
             previous_version: row.get(11)?,
             previous: RawObject { bytes: row.get(12)?, checksum: row.get(13)? },
+            claimed_by: row.get(14)?,
         })
     }
 
@@ -300,6 +305,7 @@ impl RawRow {
             version: unsigned(self.version, "a negative version")?,
             state_ref: self.state_ref,
             epoch: unsigned(self.epoch, "a negative epoch")?,
+            claimed_by: self.claimed_by.as_deref().map(uuid).transpose()?,
             state_bytes,
             state_checksum,
             previous,

@@ -6,6 +6,11 @@
 //! the same state, byte for byte. Between the two stands [`record()`], which numbers the events and changes nothing: a log
 //! takes them there, and one that refuses them leaves the state as it was.
 //!
+//! **The four steps of a call** are not here but in the engine: `engine/shard/active.rs` decides, appends to the log and then
+//! applies; `engine/gate.rs` holds the answer back until the log is durable up to the newest event that it could have seen;
+//! `engine/shard/claims.rs` makes the row say whose the system is before the first append; `engine/shard/saves.rs` hands a
+//! state to [`crate::snapshot`] once the log has what it is made of.
+//!
 //! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`rollouts`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
 

@@ -134,6 +134,25 @@ async fn nothing_is_trimmed_while_the_stores_are_down_or_the_snapshot_is_not_the
     assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
 }
 
+/// The index alone does not say that the segment can be read: the last copy is not trimmed on the strength of it.
+#[tokio::test]
+async fn an_archived_segment_whose_object_is_gone_is_stored_again() {
+    let world = World::new().await;
+    let mut live = world.found().await;
+    live.work(&world.log, 1);
+    world.log.seal();
+    world.archiver().0.turn().await.unwrap();
+    let keys = archived(&world).await;
+    let [_, object] = keys.as_slice() else { panic!("{keys:?}") };
+    world.rig.stores().blobs.delete(object).await.unwrap();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(archived(&world).await, keys);
+    live.snapshot(&world.writer).await.unwrap();
+    world.archiver().0.turn().await.unwrap();
+    assert_eq!(world.log.sealed_ids(), Vec::<u64>::new());
+    assert_eq!(world.history().events(live.id(), 0, 1_000).await.unwrap(), live.history);
+}
+
 #[tokio::test]
 async fn a_put_that_was_cut_off_is_taken_up_and_a_copied_log_is_kept_apart() {
     let world = World::new().await;

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::segmented::ledger;
 use crate::support::*;
 use mipro_service::engine::{self, Engine, EngineError, EngineKind, EngineOptions, Format};
 use mipro_service::log::{EventLog, Level};
+use mipro_service::store::blobs::PutRule;
 use mipro_service::system::{NewSystem, SystemId};
+use mipro_telemetry::Stage;
 
 /// Saves nothing by itself within a test.
 fn lazy() -> EngineOptions {
@@ -104,17 +107,61 @@ async fn the_overtaken_host_notices_when_it_saves_and_says_so() {
     everything_saved.unwrap();
     let figures = old.engine.figures();
     assert_eq!((figures.conflicts, figures.unsaved_events), (1, 0), "{figures:?}");
-    // Its own log goes on otherwise than what is stored: it does not serve a mixture.
-    let refused = ask(&*old.engine, new.system_id, engine::Question::State).await;
+    // Its own log goes on otherwise than the other one does: it serves no mixture, neither before that one has stored anything
+    // nor afterwards.
+    assert_another_host(&old, new.system_id).await;
+    assert_eq!(young.rewards(new.system_id).await, 1);
     young.engine.shutdown().await.unwrap();
-    assert!(refused.is_ok(), "until the other one has stored something, this is a replay of its own log");
-    let again = Host::with(&rig, Arc::clone(&old.log), &lazy());
-    let refused = ask(&*again.engine, new.system_id, engine::Question::State).await.unwrap_err();
+    assert_another_host(&Host::with(&rig, Arc::clone(&old.log), &lazy()), new.system_id).await;
+    // Where the other one has gone further than the log here, its history counts, and this host may go on with it.
+    let young = Host::with(&rig, Arc::clone(&young.log), &lazy());
+    for i in 0..9 {
+        young.report(new.system_id, &format!("more{i}")).await.unwrap();
+    }
+    young.engine.shutdown().await.unwrap();
+    let again = Host::with(&rig, old.log, &lazy());
+    assert_eq!(again.rewards(new.system_id).await, 10);
+    again.report(new.system_id, "back").await.unwrap();
+    assert_eq!(again.rewards(new.system_id).await, 11);
+}
+
+async fn assert_another_host(host: &Host, system: SystemId) {
+    let refused = ask(&*host.engine, system, engine::Question::State).await.unwrap_err();
     assert!(
         matches!(&refused, EngineError::Corrupt { problem, .. } if problem.contains("another host")),
         "{refused:?}"
     );
-    assert_eq!(young.rewards(new.system_id).await, 1);
+}
+
+/// What lies between the newest stored state and the one before it is known to the host that decided it.
+#[tokio::test]
+async fn no_host_falls_back_across_what_another_one_decided() {
+    let rig = Rig::sqlite().await;
+    let (one, two) = (Host::on(&rig), Host::on(&rig));
+    let new = new_system();
+    let system = new.system_id;
+    create(&*one.engine, &new).await;
+    for rollout in ["a1", "a2"] {
+        one.report(system, rollout).await.unwrap();
+    }
+    drop(one.engine);
+    for rollout in ["b1", "b2"] {
+        two.report(system, rollout).await.unwrap();
+    }
+    two.engine.shutdown().await.unwrap();
+    // Its own log reaches just as far, with other events; the newest stored state is the other one's.
+    let again = Host::with(&rig, Arc::clone(&one.log), &lazy());
+    assert_eq!(again.rewards(system).await, 2);
+    again.report(system, "c").await.unwrap();
+    drop(again.engine);
+    let row = rig.stores().table.get(system, &ledger()).await.unwrap().unwrap();
+    assert_eq!(row.previous, None, "two's own first state is not one's to go back to");
+    let (key, rule) = (row.state_ref.unwrap(), PutRule::Overwrite);
+    let damage = rig.stores().blobs.put(&key, "damage".into(), rule, Stage::S3Put, &ledger()).await;
+    damage.unwrap();
+    let third = Host::with(&rig, one.log, &lazy());
+    let refused = ask(&*third.engine, system, engine::Question::State).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Corrupt { .. }), "{refused:?}");
 }
 
 #[tokio::test]

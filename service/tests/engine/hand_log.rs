@@ -12,6 +12,7 @@ use uuid::Uuid;
 /// engines over it, as a log on a disk does.
 #[derive(Debug)]
 pub(crate) struct HandLog {
+    id: Uuid,
     level: Level,
     pub(crate) appended: AtomicU64,
     kept: Mutex<Vec<OwnedEntry>>,
@@ -31,6 +32,7 @@ pub(crate) struct HandLog {
 impl HandLog {
     pub(crate) fn at(level: Level) -> Arc<Self> {
         Arc::new(Self {
+            id: if level == Level::Memory { Uuid::nil() } else { Uuid::new_v4() },
             level,
             appended: AtomicU64::new(0),
             kept: Mutex::default(),
@@ -87,6 +89,10 @@ impl EventLog for HandLog {
         drop(kept);
         assert!(!self.panics.swap(false, Ordering::SeqCst), "asked to");
         Ok(lsn)
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
     }
 
     fn level(&self) -> Level {

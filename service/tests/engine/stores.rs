@@ -20,6 +20,10 @@ fn ledger() -> Ledger {
     Ledger::start(Operation::Unknown)
 }
 
+/// Logs of two hosts.
+const BY: Uuid = Uuid::from_u128(0xb1);
+const BY_ANOTHER: Uuid = Uuid::from_u128(0xb2);
+
 fn row(version: u64) -> SystemRow {
     SystemRow {
         system_id: Uuid::from_u128(1),
@@ -29,6 +33,7 @@ fn row(version: u64) -> SystemRow {
         version,
         state_ref: Some(format!("systems/1/state-{version}.json")),
         epoch: 0,
+        claimed_by: None,
         state_bytes: Some(1_000 + version),
         state_checksum: Some([u8::try_from(version).unwrap(); 32]),
         previous: None,
@@ -98,12 +103,12 @@ async fn epochs_and_previous(table: &dyn SystemTable, id: Uuid) {
     );
 }
 
-/// A claim raises the epoch and nothing else, where the row is as it was seen.
+/// A claim raises the epoch and says whose it is, where the row is as it was seen.
 async fn claims(table: &dyn SystemTable) {
     let id = Uuid::new_v4();
     let at = |version, epoch| SystemRow { system_id: id, epoch, ..row(version) };
     let claim = async |epoch, version, new| {
-        table.claim(id, RowMark { epoch, version }, new, &ledger()).await.unwrap()
+        table.claim(id, RowMark { epoch, version }, new, BY, &ledger()).await.unwrap()
     };
     assert!(!claim(0, 0, 1).await, "there is no such row, and none is made");
     assert_eq!(table.get(id, &ledger()).await.unwrap(), None);
@@ -114,9 +119,23 @@ async fn claims(table: &dyn SystemTable) {
     }
     assert!(claim(1, 3, 5).await);
     assert!(!claim(1, 3, 5).await, "once");
-    assert_eq!(table.get(id, &ledger()).await.unwrap().unwrap(), SystemRow { epoch: 5, ..before });
+    let claimed = SystemRow { epoch: 5, claimed_by: Some(BY), ..before };
+    assert_eq!(table.get(id, &ledger()).await.unwrap().unwrap(), claimed);
     assert!(!table.upsert(&at(9, 4), WriteRule::Advance, &ledger()).await.unwrap(), "overtaken");
     assert!(table.upsert(&at(9, 5), WriteRule::Advance, &ledger()).await.unwrap());
+
+    // What the row named before stays with the host that knows what lies between.
+    let row = async || table.get(id, &ledger()).await.unwrap().unwrap();
+    assert!(claim(5, 9, 6).await);
+    assert_eq!(
+        (row().await.claimed_by, row().await.previous.map(|before| before.version)),
+        (Some(BY), Some(3))
+    );
+    let another = RowMark { epoch: 6, version: 9 };
+    assert!(table.claim(id, another, 7, BY_ANOTHER, &ledger()).await.unwrap());
+    assert_eq!((row().await.claimed_by, row().await.previous), (Some(BY_ANOTHER), None));
+    assert!(table.upsert(&at(10, 7), WriteRule::Advance, &ledger()).await.unwrap());
+    assert_eq!(row().await.claimed_by, Some(BY_ANOTHER), "a save is no claim");
 }
 
 async fn many(table: &dyn SystemTable, id: Uuid) {

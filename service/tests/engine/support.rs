@@ -217,11 +217,12 @@ impl SystemTable for FlakyTable {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         ledger: &Ledger,
     ) -> Result<bool, StoreError> {
         self.check(self.down.load(Ordering::SeqCst))?;
         self.claims.send_modify(|claims| *claims += 1);
-        let claimed = self.inner.claim(system_id, seen, epoch, ledger).await?;
+        let claimed = self.inner.claim(system_id, seen, epoch, by, ledger).await?;
         self.check(self.lose_answer.swap(false, Ordering::SeqCst))?;
         Ok(claimed)
     }

@@ -205,16 +205,17 @@ impl Rows {
         if taken {
             row.updated_at = Some(self.scene.now_ms().to_string());
             row.previous = held.and_then(previous).filter(|_| rule == WriteRule::Advance);
+            row.claimed_by = held.and_then(|held| held.claimed_by);
             self.check(held, &row);
             now.insert(row.system_id, row);
         }
         taken
     }
 
-    fn claim(&self, lane: u64, system: Uuid, seen: RowMark, epoch: u64) -> bool {
+    fn claim(&self, lane: u64, system: Uuid, seen: RowMark, (epoch, by): (u64, Uuid)) -> bool {
         let mut now = lock(&self.now);
         let row = now.get_mut(&system).filter(|row| row.mark() == seen && row.epoch < epoch);
-        let claimed = row.map(|row| row.epoch = epoch).is_some();
+        let claimed = row.map(|row| claim(row, epoch, by)).is_some();
         self.scene.note(lane, || format!("claim e{epoch} of {seen:?} {claimed}"));
         self.scene.saw("claimed", u64::from(claimed));
         self.scene.saw("claim refused", u64::from(!claimed));
@@ -231,6 +232,14 @@ impl Rows {
             self.scene.violated(format!("the pointer went back to version {version} of epoch {epoch}"));
         }
     }
+}
+
+/// What the statement of the real tables does.
+pub(crate) fn claim(row: &mut SystemRow, epoch: u64, by: Uuid) {
+    if row.claimed_by.is_some_and(|held| held != by) {
+        row.previous = None;
+    }
+    (row.epoch, row.claimed_by) = (epoch, Some(by));
 }
 
 fn previous(held: &SystemRow) -> Option<PreviousState> {
@@ -289,11 +298,12 @@ impl SystemTable for SimTable {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         _ledger: &Ledger,
     ) -> Result<bool, StoreError> {
         let rows = Arc::clone(&self.rows);
         let lane = system_lane(&self.systems, system_id);
-        let claim = move || rows.claim(lane, system_id, seen, epoch);
+        let claim = move || rows.claim(lane, system_id, seen, (epoch, by));
         self.travels.call(lane, format!("claim e{epoch}"), claim).await.ok_or_else(table_failed)
     }
 

@@ -26,7 +26,7 @@ impl SystemTable for OneRow {
         Ok(true)
     }
 
-    async fn claim(&self, _: Uuid, _: RowMark, _: u64, _: &Ledger) -> Result<bool, StoreError> {
+    async fn claim(&self, _: Uuid, _: RowMark, _: u64, _: Uuid, _: &Ledger) -> Result<bool, StoreError> {
         Ok(true)
     }
 

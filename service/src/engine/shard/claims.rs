@@ -51,10 +51,11 @@ impl World {
         let ledger = ledger.in_phase(Phase::Load);
         let _permit = ledger.track(Stage::Queue, self.loads.acquire()).await;
         let table = &*self.stores.table;
-        let claimed = match table.claim(system, seen, epoch, &ledger).await {
+        let by = self.log.id();
+        let claimed = match table.claim(system, seen, epoch, by, &ledger).await {
             // A kept connection may have died while it lay idle. If the first try has moved the row all the same, this one says no,
             // and the state is read anew.
-            Err(StoreError::Unavailable { .. }) => table.claim(system, seen, epoch, &ledger).await,
+            Err(StoreError::Unavailable { .. }) => table.claim(system, seen, epoch, by, &ledger).await,
             other => other,
         };
         Ok(claimed?)

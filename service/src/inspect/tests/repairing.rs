@@ -116,6 +116,23 @@ async fn a_log_that_was_overtaken_gives_way_to_the_stored_state() {
     assert!(site.inspector().await.show(id(1)).await.is_ok());
 }
 
+/// Another host has claimed a system and left nothing else: whoever wants this one to go on loses nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_another_host_only_claimed_is_taken_back_whole() {
+    let site = Site::grown().await;
+    let (row, here) = (site.row(1).await, site.state(1).version);
+    let (another, ledger) = (uuid::Uuid::from_u128(7), crate::inspect::ledger());
+    assert!(site.stores.table.claim(id(1), row.mark(), row.epoch + 1, another, &ledger).await.unwrap());
+    let report = &site.verify().await[0];
+    assert!(report.state_hash.is_none() && report.problems[0].problem.contains("another host"), "{report:?}");
+    let (plan, repaired) = repaired(&site).await;
+    assert!(!plan.loses() && !plan.rebuilds_log, "{plan:?}");
+    assert_eq!((plan.systems[0].system, plan.systems[0].new_snapshot, repaired.snapshots), (id(1), true, 1));
+    all_is_well(&site).await;
+    assert_eq!(site.row(1).await.version, here);
+    assert!(site.row(1).await.epoch > row.epoch + 1, "and the other one is fenced off");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_changed_while_a_service_runs() {
     let mut site = Site::grown().await;

@@ -91,6 +91,13 @@ impl Site {
         for system in 1..=3 {
             site.found(id(system)).await;
         }
+        // As an engine does before a stay's first event.
+        site.epoch += 1;
+        for system in 1..=3 {
+            let (table, seen) = (Arc::clone(&site.stores.table), site.row(system).await.mark());
+            let (log, ledger) = (site.log().id(), crate::inspect::ledger());
+            assert!(table.claim(id(system), seen, site.epoch, log, &ledger).await.unwrap());
+        }
         for round in 0..30 {
             for system in 1..=3 {
                 site.reward(id(system), &format!("r{round}"));

@@ -12,9 +12,9 @@
 //! | 48–55 | number of the oldest segment kept |
 //! | 56–63 | zero |
 //!
-//! It is written after each sync of the log and never says more than that sync made durable, at no level. It is itself
-//! synced only now and then; a sync's slot is left alone until the other one is synced, so that one whole slot is there
-//! whenever the power goes. An older watermark is harmless: it only proves less.
+//! It is written after each sync of the log and never says more than that sync made durable, at no level. Writes go to one
+//! slot; when the file has been synced, which happens only now and then, the next ones go to the other: so one whole slot is
+//! there whenever the power goes. An older watermark is harmless: it only proves less.
 
 use std::io;
 use std::sync::Arc;
@@ -112,8 +112,17 @@ impl Control {
             other => other?,
         };
         let content = read_all(&*file)?;
-        // The slot that was read may be known to the kernel only; syncing it comes before the other one is written.
+        // The slot that was read may be known to the kernel only: [`Control::renew`] comes before anything else is written.
         Ok(Some(decode(&content).map(|(said, slot)| Self { file, said, slot, dirty: true })))
+    }
+
+    /// Makes what [`Control::open`] read durable. It is written again, as it stands: of what an earlier process could not sync the kernel may
+    /// believe that it is on the disk. A tear leaves the same bytes.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.file.write_at((self.slot * SLOT_BYTES) as u64, &self.said.encode())?;
+        }
+        self.sync()
     }
 
     pub(crate) fn said(&self) -> Said {

@@ -31,6 +31,7 @@ use crate::crash;
 mod catalog;
 pub(crate) mod control;
 pub(crate) mod file;
+pub(crate) mod former;
 mod helper;
 pub(crate) mod index;
 mod queue;
@@ -201,13 +202,14 @@ impl SegmentLog {
         now: Instant,
     ) -> Result<(Arc<Self>, Opened, Stepper), OpenError> {
         options.check()?;
-        let recover::LogParts { dir, lock, control, catalog, dice, opened } =
+        let recover::LogParts { dir, lock, control, catalog, dice, opened, former } =
             recover::open(&options, &*disk)?;
         let open = &catalog.open;
         let left = queue::room(open.header.capacity).saturating_sub(open.end - file::HEADER_BYTES as u64);
         let (newest, holds) = (open.last_lsn, open.index.records() > 0);
         let shared = Arc::new(Shared {
             log_id: opened.log_id,
+            former,
             queue: Queue::new(options.queue_bytes_max, options.segment_bytes, newest, left, holds),
             options,
             dir,
@@ -304,6 +306,10 @@ impl EventLog for SegmentLog {
         visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.reader.read(&self.shared, system, after_seq, visit)
+    }
+
+    fn is_or_was(&self, id: Uuid) -> bool {
+        id == self.shared.log_id || self.shared.former.contains(&id)
     }
 
     fn segments(&self) -> Option<&dyn Segments> {

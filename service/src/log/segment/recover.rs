@@ -27,7 +27,7 @@ use super::file::{self, SegmentHeader};
 use super::index::{Of, SegmentIndex, Sidecar};
 use super::queue::Spare;
 use super::scan::{Scanned, Tail, damaged, scan, scan_sealed, tail};
-use super::{OpenError, Opened, SegmentOptions, helper};
+use super::{OpenError, Opened, SegmentOptions, former, helper};
 use crate::crash;
 
 const LOCK: &str = "lock";
@@ -45,6 +45,7 @@ pub(super) struct LogParts {
     pub(super) catalog: Catalog,
     pub(super) dice: ChaCha8Rng,
     pub(super) opened: Opened,
+    pub(super) former: Vec<Uuid>,
 }
 
 fn at(file: &str) -> impl Fn(io::Error) -> OpenError {
@@ -59,10 +60,13 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<LogParts
         _ => at(LOCK)(error),
     })?;
     let mut dice = dice(options.seed);
+    let former = former::read(&*dir).map_err(at(former::NAME))?;
 
     // 2. What must be there according to the control file.
     let names = dir.list().map_err(at("the log's directory"))?;
     let mut control = open_control(&*dir, &names, &mut dice)?;
+    // What it says decides what is removed: it must be on the disk before.
+    control.renew().map_err(at(control::NAME))?;
 
     // 3. What is there; leftovers of a trim and of unfinished files go.
     let ids = tidy(&*dir, &names, control.said().first_segment).map_err(at("a leftover file"))?;
@@ -97,7 +101,7 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<LogParts
     // Synced first: the slot that counts now must not be the one that a crash tears.
     let raised = control.sync().and_then(|()| control.raise(open.last_lsn)).and_then(|()| control.sync());
     raised.map_err(at(control::NAME))?;
-    Ok(LogParts { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened })
+    Ok(LogParts { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened, former })
 }
 
 fn dice(seed: Option<u64>) -> ChaCha8Rng {
@@ -256,9 +260,10 @@ impl Verified {
         let content = read(dir, &name)?;
         let durable = control.said().durable;
         let mut index = SegmentIndex::default();
-        let mut unsynced = None;
+        let (mut unsynced, mut newest) = (None, file::HEADER_BYTES);
         let scanned = scan(&name, &content, &mut |at, header, _| {
             index.add(header, u32::try_from(at).unwrap_or(u32::MAX));
+            newest = at;
             if header.lsn > durable {
                 unsynced.get_or_insert(at);
             }
@@ -277,8 +282,8 @@ impl Verified {
             self.mend(&name, &*file, &content, &scanned)?;
         }
         // What an earlier process could not sync may be in the kernel's cache, marked as clean: only a write that is new
-        // gets it to the disk.
-        let from = unsynced.unwrap_or(scanned.end);
+        // gets it to the disk. A seal has no number of its own: it goes with the record before it.
+        let from = unsynced.unwrap_or(if scanned.sealed { newest } else { scanned.end });
         file.write_at(from as u64, &content[from..scanned.end])
             .and_then(|()| file.sync_data())
             .map_err(at(&name))?;

@@ -30,6 +30,8 @@ pub struct Fault {
 pub(super) struct Shared {
     pub(super) options: SegmentOptions,
     pub(super) log_id: Uuid,
+    /// Of the logs that it was built from.
+    pub(super) former: Vec<Uuid>,
     pub(super) dir: Box<dyn Dir>,
     pub(super) queue: Queue,
     pub(super) bell: Bell,

@@ -251,6 +251,7 @@ impl Writer {
     fn sync(&mut self, now: Instant) -> Result<(), Fault> {
         let Current { header, file, .. } = &self.current;
         let (id, file) = (header.id, Arc::clone(file));
+        // Once; a second time only where a test has planted it, never in a release build.
         for _ in 0..=usize::from(crate::plant::takes_log_sync()) {
             self.timed_sync(&*file).map_err(|error| fault("sync", &file::name(id), &error))?;
         }

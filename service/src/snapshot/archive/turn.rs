@@ -210,7 +210,12 @@ impl Archiver {
     async fn archive_as(&self, about: &About, ready: &Ready) -> Result<bool, ArchiveError> {
         let index_key = index_key(about.log_id, about.segment, about.suffix);
         if let Some(there) = self.find(&index_key).await? {
-            return Ok(Index::decode(&there).is_ok_and(|index| index.about.checksum == about.checksum));
+            let Some(index) = Index::decode(&there).ok() else { return Ok(false) };
+            if index.about.checksum != about.checksum {
+                return Ok(false);
+            }
+            // An index is no segment: an object that somebody removed, or let expire, is stored again as long as it can be.
+            return self.there(&index_key, index.about, ready).await.map(|()| true);
         }
         let key = segment_key(about.log_id, about.segment, about.suffix);
         let mut about = *about;
@@ -232,6 +237,28 @@ impl Archiver {
             }
             other => Ok(other.map(|()| true)?),
         }
+    }
+
+    /// Sees to it that the object of a segment is there, as its index says.
+    async fn there(&self, index_key: &str, mut about: About, ready: &Ready) -> Result<(), ArchiveError> {
+        let key = segment_key(about.log_id, about.segment, about.suffix);
+        match self.stores.blobs.size(&key).await {
+            Ok(bytes) if bytes == about.stored_bytes => return Ok(()),
+            Ok(_) | Err(StoreError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tracing::warn!(
+            object = key,
+            "an archived segment's object is gone, or another one; it is stored again"
+        );
+        self.put(&key, ready.stored.clone(), PutRule::Overwrite).await?;
+        let stored_bytes = ready.stored.len() as u64;
+        if about.stored_bytes != stored_bytes {
+            // Packed by another build.
+            about.stored_bytes = stored_bytes;
+            self.put(index_key, index::encode(&about, &ready.runs), PutRule::Overwrite).await?;
+        }
+        Ok(())
     }
 
     async fn put(&self, key: &str, bytes: Bytes, rule: PutRule) -> Result<(), StoreError> {
@@ -276,16 +303,16 @@ impl Archiver {
         let rows = self.stores.table.get_many(&systems, &ledger).await?;
         let mut rows: BTreeMap<Uuid, SystemRow> = rows.into_iter().map(|row| (row.system_id, row)).collect();
         let mut behind = Vec::new();
-        let mut claims = Vec::new();
+        let mut covering = Vec::new();
         for span in spans {
             match rows.remove(&span.system) {
                 // Its creation was never acknowledged: nobody can ask for it.
                 None => {}
-                Some(row) if row.version >= span.last_seq => claims.push(row),
+                Some(row) if row.version >= span.last_seq => covering.push(row),
                 Some(_) => behind.push(span.system),
             }
         }
-        let checks = claims.into_iter().map(|row| is_there(self.stores.clone(), row));
+        let checks = covering.into_iter().map(|row| is_there(self.stores.clone(), row));
         let mut checks = stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(HEADS);
         while let Some(check) = checks.next().await {
             let (row, there) = check?;

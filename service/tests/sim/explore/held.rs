@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::scene::lock;
+use crate::stores::claim;
 
 /// What a held call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +117,8 @@ impl SystemTable for HeldTable {
         let held = rows.get(&row.system_id);
         let taken = rule == WriteRule::Overwrite || held.is_none_or(|held| held.version < row.version);
         if taken {
-            rows.insert(row.system_id, row.clone());
+            let claimed_by = held.and_then(|held| held.claimed_by);
+            rows.insert(row.system_id, SystemRow { claimed_by, ..row.clone() });
         }
         if passed == End::Lost { Err(failed()) } else { Ok(taken) }
     }
@@ -127,11 +129,12 @@ impl SystemTable for HeldTable {
         system_id: Uuid,
         seen: RowMark,
         epoch: u64,
+        by: Uuid,
         _ledger: &Ledger,
     ) -> Result<bool, StoreError> {
         let mut rows = lock(&self.rows);
         let row = rows.get_mut(&system_id).filter(|row| row.mark() == seen && row.epoch < epoch);
-        Ok(row.map(|row| row.epoch = epoch).is_some())
+        Ok(row.map(|row| claim(row, epoch, by)).is_some())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

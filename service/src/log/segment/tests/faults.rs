@@ -51,6 +51,26 @@ fn what_a_failed_sync_left_in_the_cache_is_made_durable_by_the_next_start() {
     assert_eq!(rig.content().len(), 1);
 }
 
+/// So it is with a seal: without it the segment would be damaged, once another one follows.
+#[test]
+fn a_seal_that_was_not_synced_is_made_durable_by_the_next_start() {
+    let mut rig = Rig::fresh();
+    rig.settle();
+    rig.append(0, 1, 10).unwrap();
+    rig.settle();
+    rig.log.seal();
+    rig.disk.fail_syncs(0, 1);
+    rig.settle();
+    assert_closed(&mut rig, Lsn(1), "sync");
+    let mut rig = rig.reopen().unwrap();
+    rig.append(0, 1, 10).unwrap();
+    rig.settle();
+    assert_eq!(rig.durable(), Lsn(2));
+    let appended = rig.appended.clone();
+    rig.disk.crash(&mut || false);
+    assert_eq!(open(&rig.disk, options()).unwrap().content(), appended);
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_acknowledged() {
     let mut rig = Rig::fresh();
