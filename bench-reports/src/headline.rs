@@ -52,6 +52,9 @@ pub(crate) fn killed(rung: &Rung) -> Option<LossCount> {
 #[must_use]
 pub fn headline(report: &Report) -> String {
     let prefix = prefix(report);
+    if let Some(driven) = driven(report) {
+        return format!("{prefix}{driven}");
+    }
     let Some((before, after)) = before_after(report) else {
         if let Some(comparison) = report.comparisons.first() {
             return format!("{prefix}{}", compared(comparison));
@@ -73,6 +76,36 @@ pub fn headline(report: &Report) -> String {
         lost(before, after),
         llm(before, after),
     )
+}
+
+/// How the command begins whose target was somebody's own, and whose loss and LLM are not known.
+const LOAD: &str = "mipro load";
+
+/// A run of the load generator alone: how it went at the last level, and from when the time is counted.
+fn driven(report: &Report) -> Option<String> {
+    let last = report.rungs.last().filter(|_| report.run.command.starts_with(LOAD))?;
+    let levels = match report.rungs.len() {
+        1 => String::new(),
+        n => format!("At {}, the last of {n} levels: ", last.name),
+    };
+    let accounting = &last.accounting;
+    let rate = accounting.ok as f64 / last.wall_seconds.max(f64::MIN_POSITIVE);
+    let response = &last.rollout.response;
+    let percentile = |name: &str, us: Option<f64>| {
+        us.map_or_else(|| format!("{name}: too few samples"), |us| format!("{name} {}", with_ms(us)))
+    };
+    let from = if last.rollout.pacer_lag.is_some() { " from the intended start" } else { "" };
+    let own = last.overhead.p50_us.map_or_else(String::new, |us| {
+        format!("; of a rollout the service itself took {} (p50)", with_ms(us))
+    });
+    Some(format!(
+        "{levels}{} of {} intended succeeded, {} a second; {}, {}{from}{own}.",
+        thousands(accounting.ok as f64),
+        thousands(accounting.intended as f64),
+        thousands(rate),
+        percentile("p50", response.p50_us),
+        percentile("p99", response.p99_us),
+    ))
 }
 
 /// A run that only compared: the verdict, and the endpoint that it rests on.

@@ -108,7 +108,7 @@ pub(crate) async fn run(
     watcher: &dyn Watcher,
     cancel: &CancellationToken,
 ) -> Result<Ablation, Error> {
-    let options = BenchOptions { loss: false, ..bed.options.clone() };
+    let options = BenchOptions { loss: false, resources: false, ..bed.options.clone() };
     let bed = Bed { options: &options, ..*bed };
     let mut plans = vec![RungPlan { label: "blob", ..RungName::Blob.plan() }, full()];
     plans.extend(OPTIMIZATIONS.iter().map(|optimization| optimization.alone()));

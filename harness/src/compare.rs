@@ -19,6 +19,7 @@ use crate::bench::{Finished, Watcher};
 use crate::environment::{CpuTimes, filesystem_of, load_1m, machine, noise_sentence};
 use crate::ground::{environment, run_entry, start_stack};
 use crate::options::{BenchOptions, Error, STOP_DEADLINE};
+use crate::pacing::Pacing;
 use crate::pairs::{self, Ended, Looks};
 use crate::side::{Ground, Side};
 use crate::slice::{Alternation, Measured, Size};
@@ -65,6 +66,8 @@ pub struct CompareOptions {
     pub slice: Option<Duration>,
     /// Rollouts in flight at most.
     pub lanes: u32,
+    /// How rollouts arrive.
+    pub pacing: Pacing,
     /// B may take this share longer.
     pub margin: f64,
     /// What an inconclusive look leads to.
@@ -182,7 +185,7 @@ impl<'a> Bench<'a> {
         Alternation {
             ground: &self.ground,
             sides: &self.sides,
-            size: Size { rollouts: 1, warm_in: 1 },
+            size: Size { rollouts: 1, warm_in: 1, rate: None },
             lanes,
             started: self.started,
             cancel,
@@ -200,7 +203,8 @@ impl<'a> Bench<'a> {
         let length = options.slice.unwrap_or(PILOT).min(PILOT);
         let (pace_a, rung_a) = alternation.pilot(Which::A, length).await?;
         let (pace_b, rung_b) = alternation.pilot(Which::B, length).await?;
-        Ok(Pilot { size: Size::of(options.slice, [pace_a, pace_b]), rungs: [rung_a, rung_b] })
+        let size = Size::of(options.slice, [pace_a, pace_b], options.pacing)?;
+        Ok(Pilot { size, rungs: [rung_a, rung_b] })
     }
 
     /// Slices of both sides, until a look finds everything decided by `rules`.
@@ -232,7 +236,11 @@ impl<'a> Bench<'a> {
         let pilot = self.pilot(options, cancel).await?;
         let rules = match &options.rules {
             Some(rules) => with_noise(Rules { looks_max: looks.count(), ..rules.clone() }, options),
-            None => rules_of(rules::endpoints(&pilot.rungs, options.margin), options, looks.count()),
+            None => rules_of(
+                rules::endpoints(&pilot.rungs, options.margin, options.pacing),
+                options,
+                looks.count(),
+            ),
         };
         let (slices, ended) = self.alternate(options, pilot.size, (&looks, &rules), watcher, cancel).await?;
         let mut comparison = judge(&slices, &rules)?;

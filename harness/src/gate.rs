@@ -64,6 +64,7 @@ pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> Result<BenchOptions,
         rollouts: Some(ROLLOUTS),
         history: 0,
         loss: false,
+        resources: false,
         ablate: false,
         ..options.clone()
     };

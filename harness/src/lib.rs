@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ladder`] (which rungs there are), [`options`] (what a run is told), [`mod@bench`] (a run from start to
 //! finish), `bed` (what stays up), `rung` (one rung), then the helpers: `roles` (child processes), `service_config`, `meter`,
-//! `growth`, `service_client`, `loss`, `environment`, `verdicts`.
+//! `growth`, `service_client`, `loss`, `resources`, `environment`, `verdicts`.
 //!
 //! The service, the mock LLM and the task app are met over HTTP, as child processes of the same binary: nothing here
 //! depends on their code, so a rung measures what a user would run.
@@ -21,7 +21,9 @@ mod loss;
 mod merge;
 mod meter;
 pub mod options;
+pub mod pacing;
 mod pairs;
+mod resources;
 mod roles;
 mod rung;
 pub mod saved;

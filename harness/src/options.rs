@@ -60,6 +60,8 @@ pub struct BenchOptions {
     pub drain: Duration,
     /// Measure what is lost: to concurrent calls, to a SIGKILL, and with the host.
     pub loss: bool,
+    /// Measure what the service takes of the machine as clients are added.
+    pub resources: bool,
     /// Measure each optimization by itself, too, and what distance costs.
     pub ablate: bool,
     /// The command line, for the report.

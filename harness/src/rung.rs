@@ -20,7 +20,7 @@ use crate::ladder::{Keeping, RungLink, RungPlan};
 use crate::meter::{Meter, Processes};
 use crate::options::{Error, STOP_DEADLINE};
 use crate::service_client::ServiceClient;
-use crate::{growth, loss};
+use crate::{growth, loss, resources};
 
 /// Measures one rung. Cancelling `cancel` ends it early, with what there is.
 pub(crate) async fn measure(
@@ -75,6 +75,9 @@ pub(crate) async fn measure(
         background(&mut rung, plan, &total, log_syncs);
         if bed.options.loss && !cancel.is_cancelled() {
             rung.loss = loss::measure(bed, plan).await?;
+        }
+        if bed.options.resources && !cancel.is_cancelled() {
+            rung.resources = resources::measure(bed, plan, &link_of(bed, plan), cancel).await?;
         }
     }
     Ok(rung)

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::environment::CpuTimes;
 use crate::options::Error;
+use crate::pacing::{self, Pacing};
 use crate::pairs::{Driver, opposite};
 use crate::side::{Ground, Side};
 
@@ -31,10 +32,12 @@ const WARM_IN: Duration = Duration::from_millis(400);
 const STEAL_PCT_MAX: f64 = 10.0;
 
 /// How much a slice does: the same on both sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Size {
     pub(crate) rollouts: u64,
     pub(crate) warm_in: u64,
+    /// Rollouts that arrive a second; none: each starts when one has ended.
+    pub(crate) rate: Option<f64>,
 }
 
 /// What a pilot found out about a side.
@@ -47,15 +50,21 @@ pub(crate) struct Pace {
 }
 
 impl Size {
-    /// What the slower side does in `slice`; without one, in 2 s, or in up to 5 s where that makes a slice of 200 requests.
-    pub(crate) fn of(slice: Option<Duration>, paces: [Pace; 2]) -> Self {
+    /// What arrives (under the closed model: what the slower side does) in `slice`; without one, in 2 s, or in up to 5 s where
+    /// that makes a slice of 200 requests.
+    ///
+    /// # Errors
+    /// When a rate is asked for that the slower side can't do.
+    pub(crate) fn of(slice: Option<Duration>, paces: [Pace; 2], pacing: Pacing) -> Result<Self, Error> {
         let [a, b] = paces;
-        let rate = a.rate.min(b.rate).max(f64::MIN_POSITIVE);
+        let capacity = a.rate.min(b.rate).max(f64::MIN_POSITIVE);
+        let arrivals = pacing.rate(capacity)?;
+        let rate = arrivals.unwrap_or(capacity);
         let requests_rate = rate * a.requests.min(b.requests).max(1.0);
         let aim_s = (REQUESTS_AIM / requests_rate).clamp(2.0, SLICE_MAX.as_secs_f64());
         let seconds = slice.map_or(aim_s, |slice| slice.as_secs_f64());
         let count = |seconds: f64| (rate * seconds).round().max(1.0) as u64;
-        Self { rollouts: count(seconds), warm_in: count(WARM_IN.as_secs_f64()) }
+        Ok(Self { rollouts: count(seconds), warm_in: count(WARM_IN.as_secs_f64()), rate: arrivals })
     }
 }
 
@@ -84,11 +93,13 @@ impl Driver for Alternation<'_> {
 
     async fn slice(&mut self, which: Which, pair: u32) -> Result<Measured, Error> {
         (self.tell)(which, pair);
+        let seed = self.ground.options.seed.wrapping_add(u64::from(pair));
         let load = Load {
-            seed: self.ground.options.seed.wrapping_add(u64::from(pair)),
+            seed,
             rollout_prefix: format!("p{pair}"),
             warmup: Warmup::Rollouts(self.size.warm_in),
             rollouts: self.size.rollouts,
+            schedule: pacing::schedule(self.size.rate, seed)?,
             ..self.side(which).load(self.ground, self.lanes)
         };
         let started_s = clock::now().saturating_duration_since(self.started).as_secs_f64();
@@ -130,7 +141,7 @@ impl Alternation<'_> {
         &self.sides[which as usize]
     }
 
-    /// A first look at a side, which no figure shows: how fast it goes, and what its stages are.
+    /// A first look at a side, which no figure shows: how fast it goes under the closed model, and what its stages are.
     pub(crate) async fn pilot(&self, which: Which, length: Duration) -> Result<(Pace, Rung), Error> {
         let load = Load {
             rollout_prefix: "pilot".to_owned(),

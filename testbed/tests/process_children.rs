@@ -187,6 +187,7 @@ async fn usage_counts_cpu_time_and_memory() {
     tokio::time::timeout(PATIENCE, busy).await.unwrap();
     let (own, tree) = (child.usage().unwrap(), child.usage_tree().unwrap());
     assert!(own.rss_peak_bytes > 100_000, "{own:?}");
+    assert!(own.rss_bytes > 100_000 && own.rss_bytes <= own.rss_peak_bytes, "{own:?}");
     assert!(tree.cpu_s() >= own.cpu_s() && tree.processes == 1, "{tree:?}");
     child.kill_now();
     let exit = child.wait().await;

@@ -62,6 +62,10 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_loss: bool,
 
+    /// Leave out CPU and memory of the service with 1, 10 and 50 clients (--quick does)
+    #[arg(long)]
+    pub(crate) no_resources: bool,
+
     /// Measure each optimization alone, too: added to the original, and taken from the whole; and overhead against distance
     #[arg(long)]
     pub(crate) ablate: bool,

@@ -4,6 +4,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use mipro_harness::compare::OnInconclusive;
 use mipro_harness::ladder::RungName;
+use mipro_harness::pacing::Pacing;
 use mipro_testbed::link::LinkSpec;
 
 use super::ground::GroundArgs;
@@ -17,6 +18,7 @@ use super::ground::GroundArgs;
   mipro compare --bin old/mipro target/release/mipro --rung parallel
   mipro compare http://10.0.0.7:8090 http://10.0.0.8:8090    two services (key: MIPRO_API_KEY)
   mipro compare pooled@db=10ms pooled@db=12ms       one rung on two links
+  mipro compare bounded logged -q closed -c 1       one rollout after the other
   mipro compare runs/a runs/b                       two saved reports: counts are judged, times shown")]
 pub(crate) struct CompareArgs {
     /// The side held against: a rung, URL, bin:PATH, rev:REVISION, or a saved report
@@ -59,9 +61,13 @@ pub(crate) struct PairingArgs {
     #[arg(long, value_parser = crate::duration::parse)]
     pub(crate) slice: Option<Duration>,
 
-    /// Rollouts in flight
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    /// Rollouts in flight, at most
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) concurrency: u32,
+
+    /// Arrivals: light (open model, 0.3 of what the slower side can do), N a second, or closed
+    #[arg(short = 'q', long, short_alias = 'R', default_value_t = Pacing::Light, value_name = "RATE")]
+    pub(crate) rate: Pacing,
 
     /// How much longer B may take and still pass
     #[arg(long, default_value = "10%", value_parser = margin, value_name = "SHARE")]

@@ -63,6 +63,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         history: args.history,
         quick: args.quick,
         loss: !args.no_loss,
+        resources: !args.no_resources && !args.quick,
         ablate: args.ablate,
         command: command_line(args),
         ..ground::options(&args.ground, args.link.clone(), llm)?
@@ -86,6 +87,7 @@ fn command_line(args: &BenchArgs) -> String {
     words.extend(args.rollouts.map(|n| format!("-n {n}")));
     words.extend(args.quick.then(|| "--quick".to_owned()));
     words.extend(args.no_loss.then(|| "--no-loss".to_owned()));
+    words.extend(args.no_resources.then(|| "--no-resources".to_owned()));
     words.extend(args.ablate.then(|| "--ablate".to_owned()));
     words.extend(args.ground.dataset.as_ref().map(|_| "--dataset DIR".to_owned()));
     words.extend(

@@ -98,11 +98,11 @@ pub(crate) fn compare_options(
     on_inconclusive: Inconclusive,
     command: &str,
 ) -> anyhow::Result<CompareOptions> {
-    let PairingArgs { rung, pairs, slice, concurrency, margin, link, llm, noise } = pairing;
+    let PairingArgs { rung, pairs, slice, concurrency, rate, margin, link, llm, noise } = pairing;
     let mut bench = ground::options(ground, link.clone(), llm.clone())?;
     let slice_text = slice.map_or(String::new(), |slice| format!(" --slice {}ms", slice.as_millis()));
     bench.command = format!(
-        "{command} --rung {rung} --link {link} --llm {llm} --stack {} --pairs {pairs}{slice_text} -c {concurrency} --margin {margin} --seed {}",
+        "{command} --rung {rung} --link {link} --llm {llm} --stack {} --pairs {pairs}{slice_text} -c {concurrency} -q {rate} --margin {margin} --seed {}",
         ground.stack, ground.seed
     );
     Ok(CompareOptions {
@@ -112,6 +112,7 @@ pub(crate) fn compare_options(
         pairs: *pairs,
         slice: *slice,
         lanes: *concurrency,
+        pacing: *rate,
         margin: *margin,
         on_inconclusive: on_inconclusive.into(),
         api_key: std::env::var(API_KEY_VARIABLE).ok().filter(|key| !key.is_empty()),

@@ -32,6 +32,7 @@ pub(crate) fn options(args: &GroundArgs, link: LinkSpec, llm: String) -> anyhow:
         timeout: args.timeout,
         drain: args.drain,
         loss: false,
+        resources: false,
         ablate: false,
         command: String::new(),
     })

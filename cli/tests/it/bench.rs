@@ -28,6 +28,7 @@ fn a_small_ladder_makes_a_report_whose_books_balance() {
         "2",
         "-c",
         "4",
+        "--no-resources",
         "--quiet",
         "--out",
         out.to_str().unwrap(),
@@ -78,7 +79,7 @@ fn a_small_ladder_makes_a_report_whose_books_balance() {
 fn the_same_seed_makes_the_same_rollouts() {
     let dir = tempfile::tempdir().unwrap();
     let mut rewards = Vec::new();
-    for name in ["a", "b"] {
+    for (name, more) in [("a", &["--no-resources"][..]), ("b", &[])] {
         let out = dir.path().join(name);
         let args = [
             "bench",
@@ -99,8 +100,13 @@ fn the_same_seed_makes_the_same_rollouts() {
             "--out",
             out.to_str().unwrap(),
         ];
-        assert_eq!(run(&args, &[]).0.code(), Some(0));
-        rewards.push(read(&out)["rungs"][0]["makespan"]["planned_seconds"].as_f64().unwrap());
+        assert_eq!(run(&[&args[..], more].concat(), &[]).0.code(), Some(0));
+        let rung = &read(&out)["rungs"][0];
+        rewards.push(rung["makespan"]["planned_seconds"].as_f64().unwrap());
+        let clients: Vec<u64> =
+            rung["resources"].as_array().unwrap().iter().map(|p| p["clients"].as_u64().unwrap()).collect();
+        let levels: &[u64] = if more.is_empty() { &[1, 10, 50] } else { &[] };
+        assert_eq!(clients, levels);
     }
     assert!((rewards[0] - rewards[1]).abs() < 1e-9, "the mock planned the same delays: {rewards:?}");
 }
@@ -141,43 +147,50 @@ async fn load_drives_a_running_service() {
     assert!(stderr.contains("401") || stderr.contains("key"), "{stderr}");
 }
 
-#[test]
-fn an_interrupted_bench_leaves_a_partial_report_and_130() {
+/// Starts `args`, signals when `told` stands in a line of stderr, and waits: the exit code and the report.
+fn interrupted(args: &[&str], told: &str, signal: rustix::process::Signal) -> (Option<i32>, Value) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_mipro"))
-        .args([
-            "bench",
-            "--rungs",
-            "direct,write-back",
-            "--stack",
-            "embedded",
-            "--link",
-            "loopback",
-            "--llm",
-            "fixed:50ms",
-            "-n",
-            "100k",
-            "--systems",
-            "2",
-        ])
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_mipro"))
+        .args(args)
         .args(["--drain", "5s", "--out", out.to_str().unwrap()])
+        .env("MIPRO_API_KEY", KEY)
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(bench.stderr.take().unwrap()));
-    // The first line that tells of progress in a rung.
-    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("direct")), "no progress was told");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&bench), rustix::process::Signal::INT)
-        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains(told)), "no progress was told");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
     let drained = std::thread::spawn(move || lines.map_while(Result::ok).count());
-    assert_eq!(bench.wait().unwrap().code(), Some(130));
+    let code = child.wait().unwrap().code();
     drained.join().unwrap();
-    let report = read(&out);
+    (code, read(&out))
+}
+
+#[test]
+fn an_interrupted_bench_leaves_a_partial_report_and_130() {
+    let args =
+        ["bench", "--rungs", "direct,write-back", "--stack", "embedded", "--link", "loopback", "--llm"];
+    let more = ["fixed:50ms", "-n", "100k", "--systems", "2"];
+    // The first line that tells of progress in a rung.
+    let (code, report) = interrupted(&[&args[..], &more].concat(), "direct", rustix::process::Signal::INT);
+    assert_eq!(code, Some(130));
     assert_eq!(report["run"]["interrupted"], true);
     let accounting = &report["rungs"][0]["accounting"];
     assert_eq!(accounting["intended"], 100_000);
     assert!(accounting["unsent"].as_u64() > Some(0), "{accounting}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_told_to_end_leaves_a_partial_report_and_143() {
+    let world = World::with("actor", &[], "");
+    let args = ["load", "--target", &world.service.url, "--task-app", &world.task_app.url, "-n", "100k"];
+    let (code, report) = interrupted(&args, "p50", rustix::process::Signal::TERM);
+    assert_eq!(code, Some(143));
+    assert_eq!(report["run"]["interrupted"], true);
+    let accounting = &report["rungs"][0]["accounting"];
+    assert_eq!(accounting["intended"], 100_000);
+    assert!(accounting["ok"].as_u64() > Some(0), "{accounting}");
 }

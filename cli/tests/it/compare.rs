@@ -20,11 +20,12 @@ fn compare(sides: &[&str], more: &[&str]) -> (Option<i32>, String, String, tempf
     (status.code(), stdout, stderr, dir)
 }
 
-/// A stage's link that is many times as slow is told from itself in a few pairs, whoever else is on the machine.
+/// A stage's link that is many times as slow is told from itself in a few pairs, whoever else is on the machine. There are five
+/// quads of them, for where neighbouring pairs resemble each other the quads are what is counted, and it takes four to know.
 const FAST: &str = "write-through@db=0ms,s3=2ms";
 const SLOW: &str = "write-through@db=0ms,s3=30ms";
 const FEW: [&str; 8] =
-    ["--pairs", "6", "--slice", "600ms", "--llm", "fixed:5ms", "--on-inconclusive", "pass"];
+    ["--pairs", "10", "--slice", "400ms", "--llm", "fixed:5ms", "--on-inconclusive", "pass"];
 
 #[test]
 fn a_slower_side_regresses_with_the_stages_name_and_99() {
@@ -47,10 +48,10 @@ fn a_slower_side_regresses_with_the_stages_name_and_99() {
     assert!(intended[0] == intended[1] && intended[0] >= 6, "{intended:?}");
     let slices = comparison["slices"].as_array().unwrap();
     let order: String = slices.iter().map(|slice| slice["side"].as_str().unwrap()).collect();
-    let quads: Vec<&str> = (0..3).map(|quad| &order[4 * quad..4 * quad + 4]).collect();
+    let quads: Vec<&str> = (0..5).map(|quad| &order[4 * quad..4 * quad + 4]).collect();
     assert!(quads.iter().all(|quad| ["ABBA", "BAAB"].contains(quad)), "{order}");
     let log = std::fs::read_to_string(dir.path().join("out/compare.stages.s3.put.hlog")).unwrap();
-    assert_eq!(log.lines().filter(|line| line.starts_with("Tag=")).count(), 12, "{log}");
+    assert_eq!(log.lines().filter(|line| line.starts_with("Tag=")).count(), 20, "{log}");
     let config = std::fs::read_to_string(dir.path().join("out/config.toml")).unwrap();
     assert!(
         config.contains("# side A") && config.contains("mipro.db-b") && config.contains("bench/b"),
@@ -80,6 +81,18 @@ fn too_few_pairs_are_inconclusive_and_the_policy_decides() {
         assert_eq!(code, Some(expected), "{policy}: {stdout}{stderr}");
         assert!(stdout.starts_with("INCONCLUSIVE: ") && stdout.contains("more"), "{stdout}");
     }
+}
+
+#[test]
+fn a_rate_beyond_what_a_side_can_do_is_refused_and_none_at_all_is_a_usage_error() {
+    let few = ["--pairs", "1", "--slice", "200ms", "--llm", "none"];
+    let (code, stdout, stderr, _dir) =
+        compare(&["write-back", "write-back"], &[&few[..], &["-q", "1000000"]].concat());
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    assert!(stderr.contains("-q 1000000") && stderr.contains("-q light"), "{stderr}");
+    let (code, _, stderr, _dir) = compare(&["write-back", "write-back"], &["-q", "heavy"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("say light, closed"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +126,7 @@ fn saved(dir: &Path) -> Value {
     let out = dir.join("measured");
     let args =
         ["bench", "--rungs", "blob", "--stack", "embedded", "--link", "loopback", "--llm", "none", "-n", "4"];
-    let more = ["--systems", "1", "--no-loss", "--quiet", "--out", out.to_str().unwrap()];
+    let more = ["--systems", "1", "--no-loss", "--no-resources", "--quiet", "--out", out.to_str().unwrap()];
     let (status, _, stderr) = run(&[&args[..], &more].concat(), &[]);
     assert_eq!(status.code(), Some(0), "{stderr}");
     read(&out)

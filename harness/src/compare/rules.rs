@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use mipro_bench_reports::Rung;
 use mipro_bench_reports::compare::Endpoint;
 
+use crate::pacing::Pacing;
+
 /// Share of the service's own time from which a stage is gated: of smaller ones a margin says nothing that anybody would
 /// notice, and each gate more is one more that noise can hold open.
 const STAGE_SHARE_MIN: f64 = 0.05;
@@ -12,8 +14,8 @@ const STAGE_SHARE_MIN: f64 = 0.05;
 const NOT_OURS: [&str; 3] = ["llm.connect", "llm.first_byte", "llm.body"];
 
 /// The whole rollout's and the service's own median are gated, and the median of every stage that has a share worth a gate
-/// and is there on both sides. The other stages, and the p90 and p99 of the whole, are shown.
-pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64) -> Vec<Endpoint> {
+/// and is there on both sides; at light load, the whole rollout's p90, too. The other stages, and the tails, are shown.
+pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64, pacing: Pacing) -> Vec<Endpoint> {
     let [a, b] = pilots;
     let mut endpoints = vec![Endpoint::gated("rollout.response", 0.5, margin)];
     if a.overhead.count > 0 && b.overhead.count > 0 {
@@ -27,10 +29,14 @@ pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64) -> Vec<Endpoint> {
         let gated = both && weighs && !NOT_OURS.contains(&stage.as_str());
         endpoints.push(if gated { Endpoint::gated(&name, 0.5, margin) } else { Endpoint::shown(&name, 0.5) });
     }
-    for quantile in [0.9, 0.99] {
-        endpoints.push(Endpoint::shown("rollout.response", quantile));
-        endpoints.push(Endpoint::shown("overhead", quantile));
-    }
+    // Near saturation a tail is made of queues, and says more about the load than about a side.
+    endpoints.push(if pacing == Pacing::Light {
+        Endpoint::gated("rollout.response", 0.9, margin)
+    } else {
+        Endpoint::shown("rollout.response", 0.9)
+    });
+    endpoints.push(Endpoint::shown("overhead", 0.9));
+    endpoints.extend(["rollout.response", "overhead"].map(|name| Endpoint::shown(name, 0.99)));
     endpoints
 }
 

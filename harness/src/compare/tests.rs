@@ -15,7 +15,8 @@ fn pilot(stages: &[(&str, f64)]) -> Rung {
 }
 
 fn gated(pilots: &[Rung; 2]) -> Vec<String> {
-    let gated = rules::endpoints(pilots, 0.1).into_iter().filter(|e| e.gate != GateRule::Shown);
+    let gated =
+        rules::endpoints(pilots, 0.1, Pacing::Closed).into_iter().filter(|e| e.gate != GateRule::Shown);
     gated.map(|endpoint| endpoint.name).collect()
 }
 
@@ -29,10 +30,14 @@ fn what_is_gated_is_what_both_sides_have_and_somebody_would_notice() {
     ]);
     let b = pilot(&[("db.query", 20.0), ("prompt.render", 10.0), ("llm.first_byte", 20_000.0)]);
     assert_eq!(gated(&[a.clone(), b.clone()]), ["rollout.response", "overhead", "stages.db.query"]);
-    let all = rules::endpoints(&[a, b], 0.1);
+    let all = rules::endpoints(&[a.clone(), b.clone()], 0.1, Pacing::Closed);
     assert!(all.iter().any(|e| e.name == "stages.s3.put"), "it is shown, though only one side has it");
     let tails = all.iter().filter(|e| e.quantile > 0.5);
     assert!(tails.clone().count() == 4 && tails.clone().all(|e| e.gate == GateRule::Shown));
+    let light = rules::endpoints(&[a, b], 0.1, Pacing::Light);
+    let tails = light.iter().filter(|e| e.quantile > 0.5 && e.gate != GateRule::Shown);
+    let tails: Vec<_> = tails.map(|e| (e.name.as_str(), e.quantile)).collect();
+    assert_eq!(tails, [("rollout.response", 0.9)], "a tail means something at light load alone");
 }
 
 #[test]

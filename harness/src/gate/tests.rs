@@ -25,6 +25,7 @@ fn options() -> BenchOptions {
         timeout: Duration::from_secs(60),
         drain: Duration::from_secs(5),
         loss: true,
+        resources: true,
         ablate: true,
         command: String::new(),
     }

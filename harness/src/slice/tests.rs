@@ -7,13 +7,19 @@ fn pace(rate: f64, requests: f64) -> Pace {
 #[test]
 fn a_slice_is_as_long_as_the_slower_side_needs() {
     // 100 rollouts of two requests a second: 2 s hold enough.
-    assert_eq!(Size::of(None, [pace(150.0, 2.0), pace(100.0, 2.0)]), Size { rollouts: 200, warm_in: 40 });
+    let closed = |slice, paces| Size::of(slice, paces, Pacing::Closed).unwrap();
+    let size = |rollouts, warm_in, rate| Size { rollouts, warm_in, rate };
+    assert_eq!(closed(None, [pace(150.0, 2.0), pace(100.0, 2.0)]), size(200, 40, None));
     // 40 a second: 2.5 s make 200 requests.
-    assert_eq!(Size::of(None, [pace(40.0, 2.0), pace(400.0, 2.0)]), Size { rollouts: 100, warm_in: 16 });
+    assert_eq!(closed(None, [pace(40.0, 2.0), pace(400.0, 2.0)]), size(100, 16, None));
     // So slow that it stays at 5 s, and at one rollout where that is longer.
-    assert_eq!(Size::of(None, [pace(2.0, 3.0), pace(40.0, 2.0)]), Size { rollouts: 10, warm_in: 1 });
-    assert_eq!(Size::of(None, [pace(0.01, 3.0), pace(40.0, 2.0)]).rollouts, 1);
+    assert_eq!(closed(None, [pace(2.0, 3.0), pace(40.0, 2.0)]), size(10, 1, None));
+    assert_eq!(closed(None, [pace(0.01, 3.0), pace(40.0, 2.0)]).rollouts, 1);
     // What somebody asks for is what they get.
     let half = Some(Duration::from_millis(500));
-    assert_eq!(Size::of(half, [pace(40.0, 2.0), pace(40.0, 2.0)]).rollouts, 20);
+    assert_eq!(closed(half, [pace(40.0, 2.0), pace(40.0, 2.0)]).rollouts, 20);
+    // In the open model it is as long as what arrives needs.
+    let light = Size::of(None, [pace(500.0, 2.0), pace(400.0, 2.0)], Pacing::Light).unwrap();
+    assert_eq!(light, size(240, 48, Some(120.0)));
+    assert!(Size::of(None, [pace(500.0, 2.0), pace(40.0, 2.0)], Pacing::Rate(41.0)).is_err());
 }

@@ -16,6 +16,8 @@ pub struct Usage {
     /// The most memory that was resident at once, in bytes. For a tree this is the sum over its living processes, so
     /// memory that they share is counted once for each of them. 0 once the process has ended.
     pub rss_peak_bytes: u64,
+    /// Memory that is resident now, in bytes; of a tree as above.
+    pub rss_bytes: u64,
     /// How many living processes these figures cover.
     pub processes: u32,
 }
@@ -37,6 +39,7 @@ impl Usage {
         self.cpu_user_s += other.cpu_user_s;
         self.cpu_system_s += other.cpu_system_s;
         self.rss_peak_bytes += other.rss_peak_bytes;
+        self.rss_bytes += other.rss_bytes;
         self.processes += other.processes;
     }
 }
@@ -47,7 +50,8 @@ pub(crate) fn of_process(pid: i32) -> Option<Usage> {
     Some(Usage {
         cpu_user_s: stat.user_ticks / TICKS_PER_S,
         cpu_system_s: stat.system_ticks / TICKS_PER_S,
-        rss_peak_bytes: rss_peak_bytes(pid),
+        rss_peak_bytes: status_bytes(pid, "VmHWM:"),
+        rss_bytes: status_bytes(pid, "VmRSS:"),
         processes: 1,
     })
 }
@@ -69,7 +73,8 @@ pub(crate) fn of_tree(root: i32) -> Option<Usage> {
         total.add(&Usage {
             cpu_user_s: (stat.user_ticks + stat.reaped_user_ticks) / TICKS_PER_S,
             cpu_system_s: (stat.system_ticks + stat.reaped_system_ticks) / TICKS_PER_S,
-            rss_peak_bytes: rss_peak_bytes(pid),
+            rss_peak_bytes: status_bytes(pid, "VmHWM:"),
+            rss_bytes: status_bytes(pid, "VmRSS:"),
             processes: 1,
         });
         open.extend(stats.iter().filter(|(_, stat)| stat.parent == pid).map(|(pid, _)| *pid));
@@ -105,9 +110,9 @@ impl Stat {
     }
 }
 
-fn rss_peak_bytes(pid: i32) -> u64 {
+fn status_bytes(pid: i32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib =
         line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
