@@ -5,6 +5,7 @@ use crate::format::{thousands, times, with_ms};
 use crate::schema::{Comparison, LossCount, Report, Rung};
 use crate::view::{sound, through_service};
 
+mod profiled;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +54,9 @@ pub(crate) fn killed(rung: &Rung) -> Option<LossCount> {
 pub fn headline(report: &Report) -> String {
     let prefix = prefix(report);
     let Some((before, after)) = before_after(report) else {
+        if let Some(profile) = &report.profile {
+            return format!("{prefix}{}", profiled::sentence(profile));
+        }
         if let Some(comparison) = report.comparisons.first() {
             return format!("{prefix}{}", compared(comparison));
         }
