@@ -22,6 +22,7 @@ mod merge;
 mod meter;
 pub mod options;
 mod pairs;
+pub mod profile;
 mod roles;
 mod rung;
 pub mod saved;
