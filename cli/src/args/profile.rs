@@ -6,7 +6,7 @@ use mipro_testbed::link::LinkSpec;
 
 use super::ground::GroundArgs;
 
-/// Where a rollout's time goes: flamegraphs of wall-clock time ([await] told from [poll]) and of the CPU, their differences both ways,
+/// Where a rollout's time goes: flamegraphs of wall-clock time (waiting told from running) and of the CPU, their differences both ways,
 /// and the slowest rollout on a time axis. Without A and B: blob beside bounded. What can't be recorded is said, and why.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
