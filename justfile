@@ -65,3 +65,8 @@ ci:
 # Kills the service again and again, at every crash point and at random, and holds what clients were told against what is there.
 kill ROUNDS="500":
     MIPRO_KILL_ROUNDS={{ROUNDS}} cargo test -p mipro-cli --test it -- kill::nothing --nocapture --test-threads=1
+
+# Where time goes: flamegraphs with whole CPU stacks (frame pointers), in a target directory of their own.
+flame *ARGS:
+    CARGO_TARGET_DIR=target/flame RUSTFLAGS="-C force-frame-pointers=yes" CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none \
+        cargo run --release -- profile {{ARGS}}

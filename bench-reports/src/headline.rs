@@ -5,6 +5,7 @@ use crate::format::{thousands, times, with_ms};
 use crate::schema::{Comparison, LossCount, Report, Rung};
 use crate::view::{sound, through_service};
 
+mod profiled;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +57,9 @@ pub fn headline(report: &Report) -> String {
         return format!("{prefix}{driven}");
     }
     let Some((before, after)) = before_after(report) else {
+        if let Some(profile) = &report.profile {
+            return format!("{prefix}{}", profiled::sentence(profile));
+        }
         if let Some(comparison) = report.comparisons.first() {
             return format!("{prefix}{}", compared(comparison));
         }

@@ -8,7 +8,7 @@ use crate::schema::Report;
 mod ablation;
 mod compared;
 mod details;
-mod flame;
+pub(crate) mod flame;
 mod forest;
 mod head;
 mod ladder;
@@ -25,7 +25,8 @@ mod waterfall;
 
 pub use flame::{Flamegraph, flamegraphs};
 
-use markup::{Esc, Html};
+pub(crate) use markup::Esc;
+use markup::Html;
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
@@ -34,6 +35,19 @@ const SCRIPT_HASH: &str = "sha256-Vg3MksPtvJ9OqEWkeaVMfVaujD6kgpQ/jendgztshsc=";
 
 /// Flamegraphs are drawn as far as the page stays below this; 3 MB open at once everywhere.
 const PAGE_BYTES_MAX: usize = 2_800_000;
+
+/// What a run that measured rungs has found.
+fn figures(page: &mut Html, report: &Report) {
+    stages::render(page, report);
+    ladder::render(page, report);
+    forest::render(page, report);
+    ablation::render(page, report);
+    compared::render(page, report);
+    percentiles::render(page, report);
+    ladder::counts(page, report);
+    seed::render(page, report);
+    resources::render(page, report);
+}
 
 /// The page of a report without flamegraphs.
 #[must_use]
@@ -51,26 +65,22 @@ pub fn render_with(report: &Report, flames: &[Flamegraph]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
          script-src '{SCRIPT_HASH}'; img-src data:; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>mipro bench · {}</title>\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>mipro {command} · {id}</title>\n\
          <link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
-        Esc(&report.run.id)
+        command = head::command(report),
+        id = Esc(&report.run.id)
     ));
     page.raw(svg::PATTERNS);
     head::render(&mut page, report);
     page.raw("<main>\n");
-    stages::render(&mut page, report);
-    ladder::render(&mut page, report);
-    forest::render(&mut page, report);
-    ablation::render(&mut page, report);
-    compared::render(&mut page, report);
-    percentiles::render(&mut page, report);
-    ladder::counts(&mut page, report);
-    seed::render(&mut page, report);
-    resources::render(&mut page, report);
     let mut rest = Html::default();
-    details::render(&mut rest, report);
+    // A run that only profiled has no rung to show.
+    if report.profile.is_none() || !report.rungs.is_empty() {
+        figures(&mut page, report);
+        details::render(&mut rest, report);
+    }
     let room = PAGE_BYTES_MAX.saturating_sub(page.len() + rest.len());
-    flame::render(&mut page, flames, room);
+    flame::render(&mut page, report, flames, room);
     page.raw(&rest.finish());
     page.raw("</main>\n");
     head::foot(&mut page, report);

@@ -3,11 +3,12 @@
 //! Reading order: [`schema`] (what is known), [`dist`] (how samples become figures), [`json`] and [`folder`] (how it is
 //! kept), [`text`] and [`html`] (how it is shown), [`seed_table`] (what it is held against); [`compare`] (whether one side is
 //! slower than another), [`threshold`] and [`gates`] (whether it is within what it may cost);
-//! [`hlog`] and [`export`] (how others read it).
+//! [`hlog`] and [`export`] (how others read it); [`flame`] (where time went).
 
 pub mod compare;
 pub mod dist;
 pub mod export;
+pub mod flame;
 pub mod folder;
 mod format;
 pub mod gates;

@@ -10,12 +10,14 @@ use crate::dist::Dist;
 mod ablation;
 mod comparison;
 mod noise;
+mod profile;
 
 pub use ablation::{Ablation, AblationRow, DistancePoint, Saving, SeedOption};
 pub use comparison::{
     CompareVerdict, Comparison, Effect, EndpointComparison, GateRule, InvalidPair, Side, SliceFigures,
 };
 pub use noise::{Machine, Noise, NoiseFloor};
+pub use profile::{CpuProfile, Profile, ProfiledSide, ProfiledStage, WallProfile};
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "mipro.report/1";
@@ -37,6 +39,9 @@ pub struct Report {
     /// Paired comparisons, in the order in which they were made.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
+    /// Where time went; only `mipro profile` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// What each optimization does by itself; absent unless it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ablation: Option<Ablation>,

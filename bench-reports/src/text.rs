@@ -4,6 +4,7 @@ use crate::format::counted;
 use crate::headline::headline;
 use crate::schema::Report;
 
+mod profile;
 mod sections;
 mod table;
 
@@ -60,6 +61,10 @@ pub fn render(report: &Report, style: Style) -> String {
     let mut page = Page { style, text: String::new() };
     page.line(&headline(report), Tone::Strong);
     page.environment(report);
+    page.profile(report);
+    if report.profile.is_some() && report.rungs.is_empty() {
+        return page.text;
+    }
     page.ladder(report);
     page.times(report);
     page.turns_on(report);
@@ -114,7 +119,10 @@ impl Page {
         let (run, environment) = (&report.run, &report.environment);
         let dirty = if run.dirty { " (with uncommitted changes)" } else { "" };
         self.text.push('\n');
-        let rungs = counted(report.rungs.len(), "rung", "rungs");
+        let rungs = match &report.profile {
+            Some(profile) => counted(profile.sides.len(), "side", "sides"),
+            None => counted(report.rungs.len(), "rung", "rungs"),
+        };
         self.paragraph(
             &format!(
                 "run {}, commit {}{dirty}, seed {}, {rungs}: {}",

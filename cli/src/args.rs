@@ -7,6 +7,7 @@ mod containers;
 mod gate;
 mod ground;
 mod load;
+mod profile;
 mod roles;
 mod state;
 
@@ -16,6 +17,7 @@ pub(crate) use compare::{CompareArgs, Inconclusive, PairingArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ground::GroundArgs;
 pub(crate) use load::{LoadArgs, RateArg};
+pub(crate) use profile::ProfileArgs;
 pub(crate) use roles::{
     LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs,
 };
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     Gate(GateArgs),
     /// A against A: this machine's false-alarm rate and noise floor
     Aa(AaArgs),
+    /// Where a rollout's time goes: flamegraphs, their differences, the slowest rollout
+    Profile(ProfileArgs),
     /// Render a run again
     Report(ReportArgs),
     /// Inspect, verify, export, import and repair what is stored

@@ -42,6 +42,13 @@ pub(crate) fn tell(error: &dyn std::error::Error) {
     let _ = writeln!(std::io::stderr(), "{error}");
 }
 
+/// Says what is wrong with the command line, where only the command itself sees it, and gives "usage".
+pub(crate) fn misused(error: &anyhow::Error) -> Code {
+    // Nobody is left to tell if stderr is gone.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    Code::Usage
+}
+
 /// Says what went wrong, causes included, and gives "could not run".
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     // Nobody is left to tell if stderr is gone.

@@ -12,25 +12,29 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mipro_telemetry::profile::Profiler;
 
 /// How long tasks that ignore their shutdown may hold the process after its command has ended.
 const RUNTIME_LINGER: Duration = Duration::from_secs(1);
 
 #[tracing::instrument(level = "trace", skip_all)]
-async fn live(cli: args::Cli) -> anyhow::Result<exit::Code> {
-    commands::run(cli.command).await
+async fn live(cli: args::Cli, profiler: Option<Profiler>) -> anyhow::Result<exit::Code> {
+    commands::run(cli.command, profiler).await
 }
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    commands::init_logging(&cli.command);
+    let profiler = match commands::init_logging(&cli.command) {
+        Ok(profiler) => profiler,
+        Err(error) => return exit::failed(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return exit::failed(&anyhow::Error::new(error).context("cannot start the async runtime"));
         }
     };
-    let outcome = runtime.block_on(Box::pin(live(cli)));
+    let outcome = runtime.block_on(Box::pin(live(cli, profiler)));
     runtime.shutdown_timeout(RUNTIME_LINGER);
     match outcome {
         Ok(code) => code.into(),

@@ -115,6 +115,18 @@ pub async fn run(
     outcome
 }
 
+/// The binary of a side, built where it has to be; `own` is this program's.
+pub(crate) async fn executable(side: &Subject, own: &Path, watcher: &dyn Watcher) -> Result<PathBuf, Error> {
+    match side {
+        Subject::Binary { path, .. } => Ok(path.clone()),
+        Subject::Revision { revision, .. } => {
+            watcher.step(&format!("building {revision}, unless it was built before"));
+            Ok(subject::build(Path::new("."), revision).await?)
+        }
+        Subject::Rung { .. } | Subject::Service { .. } => Ok(own.to_owned()),
+    }
+}
+
 /// The binary of each side, built where it has to be.
 pub(crate) async fn executables(
     options: &CompareOptions,
@@ -122,14 +134,7 @@ pub(crate) async fn executables(
 ) -> Result<[PathBuf; 2], Error> {
     let mut exes = Vec::with_capacity(2);
     for side in [&options.a, &options.b] {
-        exes.push(match side {
-            Subject::Binary { path, .. } => path.clone(),
-            Subject::Revision { revision, .. } => {
-                watcher.step(&format!("building {revision}, unless it was built before"));
-                subject::build(Path::new("."), revision).await?
-            }
-            Subject::Rung { .. } | Subject::Service { .. } => options.bench.exe.clone(),
-        });
+        exes.push(executable(side, &options.bench.exe, watcher).await?);
     }
     let [a, b] = <[PathBuf; 2]>::try_from(exes)
         .map_err(|_| Error::Unexpected("a comparison has two sides".to_owned()))?;
@@ -286,19 +291,7 @@ impl<'a> Bench<'a> {
         if let Some(stack) = &self.ground.stack {
             return environment(self.ground.options, stack, steal_pct, filesystem);
         }
-        let machine = machine();
-        let theirs = |what: &str| what.to_owned();
-        Environment {
-            steal_pct,
-            noise: noise_sentence(load_1m(), machine.cores),
-            stack: theirs("the services' own"),
-            database: theirs("their databases"),
-            object_store: theirs("their object stores"),
-            link: theirs("as it is"),
-            llm: theirs("as it is"),
-            dataset: theirs("built-in"),
-            ..machine
-        }
+        environment_of_theirs(steal_pct)
     }
 
     pub(crate) fn config(&self, options: &CompareOptions) -> String {
@@ -307,6 +300,23 @@ impl<'a> Bench<'a> {
             text.push_str(&format!("\n# side {}: {}\n{}", side.which.name(), side.label, side.config));
         }
         text
+    }
+}
+
+/// Where both sides run already: this machine, and what stands behind them is theirs.
+pub(crate) fn environment_of_theirs(steal_pct: f64) -> Environment {
+    let machine = machine();
+    let theirs = |what: &str| what.to_owned();
+    Environment {
+        steal_pct,
+        noise: noise_sentence(load_1m(), machine.cores),
+        stack: theirs("the services' own"),
+        database: theirs("their databases"),
+        object_store: theirs("their object stores"),
+        link: theirs("as it is"),
+        llm: theirs("as it is"),
+        dataset: theirs("built-in"),
+        ..machine
     }
 }
 

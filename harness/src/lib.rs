@@ -23,6 +23,7 @@ mod meter;
 pub mod options;
 pub mod pacing;
 mod pairs;
+pub mod profile;
 mod resources;
 mod roles;
 mod rung;

@@ -4,7 +4,7 @@
 //! database, its own prefix in the bucket and its own data directory. The one that is not measured is stopped (SIGSTOP), or,
 //! where its process is not ours, asked whether it is idle.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mipro_bench_reports::Side as Which;
 use mipro_loadgen::StatusStyle;
@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::bed::{API_KEY, api_keys};
 use crate::ladder::{RungLink, RungPlan};
-use crate::options::{BenchOptions, Error};
+use crate::options::{BenchOptions, Error, STOP_DEADLINE};
 use crate::roles::{self, Server};
 use crate::service_client::ServiceClient;
 use crate::service_config::{self, Places};
@@ -56,8 +56,26 @@ pub(crate) struct Side {
     pub(crate) target: Option<Url>,
     link: LinkSpec,
     service: Option<Server>,
+    /// How its service is started; `None` where it runs already, or there is none.
+    launch: Option<Launch>,
     /// The configuration of its service, without passwords.
     pub(crate) config: String,
+}
+
+/// How a side's service is started, and started again.
+#[derive(Debug)]
+struct Launch {
+    exe: PathBuf,
+    config: PathBuf,
+    data: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+impl Launch {
+    async fn start(&self, fleet: &Fleet, more_env: &[(String, String)]) -> Result<Server, Error> {
+        let env: Vec<_> = self.env.iter().chain(more_env).cloned().collect();
+        roles::service(fleet, &self.exe, &self.config, &self.data, &env).await
+    }
 }
 
 impl Side {
@@ -75,7 +93,7 @@ impl Side {
             };
             let (link, target) = (LinkSpec::loopback(), Some(url.clone()));
             let config = "# a service that runs already\n".to_owned();
-            return Ok(Self { which, label, plan: None, target, link, service: None, config });
+            return Ok(Self { which, label, plan: None, target, link, service: None, launch: None, config });
         };
         let plan = rung.plan();
         let link = match (subject, plan.link) {
@@ -87,15 +105,19 @@ impl Side {
         let upstream = roles::llm_base(&mock.url);
         let places = |database_url, blobs_url| Places { database_url, blobs_url, upstream: &upstream };
         let name = which.name().to_ascii_lowercase();
-        let service = match service_config::text(&plan, places(&database_url, &blobs_url)) {
+        let launch = match service_config::text(&plan, places(&database_url, &blobs_url)) {
             None => None,
             Some(text) => {
                 let config = roles::write_config(ground.dir, &name, &text)?;
                 let data = ground.dir.join("data").join(&name);
                 let mut env = stack.service_env();
                 env.push(api_keys());
-                Some(roles::service(ground.fleet, exe, &config, &data, &env).await?)
+                Some(Launch { exe: exe.to_owned(), config, data, env })
             }
+        };
+        let service = match &launch {
+            Some(launch) => Some(launch.start(ground.fleet, &[]).await?),
+            None => None,
         };
         let shown = service_config::text(
             &plan,
@@ -106,7 +128,35 @@ impl Side {
         );
         let config = shown.unwrap_or_else(|| "# no service\n".to_owned());
         let target = service.as_ref().map(|service| service.url.clone());
-        Ok(Self { which, label, plan: Some(plan), target, link, service, config })
+        Ok(Self { which, label, plan: Some(plan), target, link, service, launch, config })
+    }
+
+    /// Its service, where that is ours.
+    pub(crate) fn service(&self) -> Option<&Server> {
+        self.service.as_ref()
+    }
+
+    /// Stops its service, where that is ours. Gives whether it ended cleanly.
+    pub(crate) async fn stop(&mut self, ground: &Ground<'_>) -> bool {
+        match self.service.take() {
+            Some(service) => ground.fleet.stop(&service.child, STOP_DEADLINE).await.is_clean(),
+            None => true,
+        }
+    }
+
+    /// Stops its service, where that is ours, and starts it again on the same data, with more in its environment.
+    pub(crate) async fn restart(
+        &mut self,
+        ground: &Ground<'_>,
+        more_env: &[(String, String)],
+    ) -> Result<(), Error> {
+        self.stop(ground).await;
+        if let Some(launch) = &self.launch {
+            let service = launch.start(ground.fleet, more_env).await?;
+            self.target = Some(service.url.clone());
+            self.service = Some(service);
+        }
+        Ok(())
     }
 
     /// Stops its process until [`Side::resume`]; one that is not ours is left alone.

@@ -4,7 +4,7 @@
 //! explicit guard ([`Ledger::enter`]), a closure ([`Ledger::time`]) or a future wrapper ([`Ledger::track`]), never by span
 //! closing times, which lie about awaits. [`Ledger::finish`] sweeps the recorded intervals once, charging every instant to
 //! exactly one stage, so that `sum of stages + other = total` holds by construction, also where stages overlap.
-//! Every stage opens a tracing span of the same extent (target `mipro::stage`, level trace) for profilers.
+//! The request and every stage open a tracing span of the same extent ([`spans`]) for profilers; nobody else pays for them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tracing::Span;
+use tracing::instrument::{Instrument as _, Instrumented};
 
 use crate::clock;
 use crate::stage::{Group, Operation, Phase, Stage};
 
+pub mod spans;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -31,12 +33,15 @@ struct Book {
     operation: Operation,
     intervals: Vec<Interval>,
     tallies: Vec<Tally>,
+    /// The caller has left.
+    abandoned: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     start: Instant,
     book: Mutex<Book>,
+    span: Span,
 }
 
 /// A handle on one request's times. Clones share the same book; a clone may stand for a phase ([`Ledger::in_phase`]).
@@ -50,8 +55,10 @@ impl Ledger {
     /// Starts the clock of a request.
     #[must_use]
     pub fn start(operation: Operation) -> Self {
-        let book = Book { operation, intervals: Vec::with_capacity(16), tallies: Vec::with_capacity(8) };
-        Self { inner: Arc::new(Inner { start: clock::now(), book: Mutex::new(book) }), phase: None }
+        let (intervals, tallies) = (Vec::with_capacity(16), Vec::with_capacity(8));
+        let book = Book { operation, intervals, tallies, abandoned: false };
+        let inner = Inner { start: clock::now(), book: Mutex::new(book), span: spans::request(operation) };
+        Self { inner: Arc::new(inner), phase: None }
     }
 
     /// The same ledger, its further stages belonging to `phase`.
@@ -77,14 +84,34 @@ impl Ledger {
         self.book().operation
     }
 
+    /// Says which rollout the request belongs to. Only a profile hears of it, and only a hash.
+    pub fn set_rollout(&self, rollout_id: &str) {
+        spans::rollout(&self.inner.span, rollout_id);
+    }
+
+    /// Says that the caller has left before the answer: no success, whatever took how long. Call it before [`Ledger::finish`].
+    pub fn abandon(&self) {
+        self.book().abandoned = true;
+    }
+
+    /// Lets a profile see when `future`, the request's own work, is polled and when it waits. Changes nothing else.
+    pub fn watch<F: Future>(&self, future: F) -> Instrumented<F> {
+        future.instrument(self.inner.span.clone())
+    }
+
+    /// Lets a profile see that `work` is the request's, on whatever thread it runs (a blocking pool, a body's poll).
+    pub fn working<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.inner.span.in_scope(work)
+    }
+
     /// Begins a stage. Call [`StageGuard::done`] when it has succeeded; a guard that is merely dropped records a
     /// cancelled (or failed) stage, so that a timed-out query never passes for a fast one.
     #[must_use = "the stage lasts as long as its guard"]
     pub fn enter(&self, stage: Stage) -> StageGuard {
         let start = clock::now();
         let slot = self.open(stage, start);
-        let span = tracing::trace_span!(target: "mipro::stage", "stage", stage = stage.name());
-        StageGuard { ledger: self.clone(), slot, start, span, finished: false }
+        let span = spans::stage(&self.inner.span, stage, self.phase);
+        StageGuard { ledger: self.clone(), slot, start, span, finished: false, failed: false }
     }
 
     /// Runs `work` as a stage.
@@ -109,16 +136,17 @@ impl Ledger {
         stage: Stage,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let guard = self.enter(stage);
+        let mut guard = self.enter(stage);
         let span = guard.span.clone();
         let result = InSpan { span, future: Box::pin(future) }.await;
+        guard.failed = result.is_err();
         if result.is_ok() {
             guard.done();
         }
         result
     }
 
-    /// Records a finished interval measured elsewhere (another thread, a connector).
+    /// Records a finished interval measured elsewhere (another thread, a connector). It opens no span: profiles miss it.
     pub fn interval(&self, stage: Stage, start: Instant, end: Instant) {
         let slot = self.open(stage, start);
         self.close(slot, end, false);
@@ -143,6 +171,8 @@ impl Ledger {
     pub fn finish(&self) -> Breakdown {
         let total_ns = self.offset_ns(clock::now());
         let book = self.book();
+        let end = if book.abandoned { spans::CANCELLED } else { spans::DONE };
+        spans::ended(&self.inner.span, book.operation, end);
         sweep(book.operation, total_ns, &book.intervals, &book.tallies)
     }
 
@@ -185,12 +215,15 @@ pub struct StageGuard {
     start: Instant,
     span: Span,
     finished: bool,
+    /// It came to its end, and that was an error; otherwise an end without success is a cancellation.
+    failed: bool,
 }
 
 impl StageGuard {
     /// Ends the stage as a success and gives its wall time.
     pub fn done(mut self) -> Duration {
         self.finished = true;
+        self.span.record(spans::END, spans::DONE);
         let end = clock::now();
         self.ledger.close(self.slot, end, false);
         end.saturating_duration_since(self.start)
@@ -200,6 +233,7 @@ impl StageGuard {
 impl Drop for StageGuard {
     fn drop(&mut self) {
         if !self.finished {
+            self.span.record(spans::END, if self.failed { spans::FAILED } else { spans::CANCELLED });
             self.ledger.close(self.slot, clock::now(), true);
         }
     }

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use super::markup::{Esc, Html};
+use crate::flame::views;
 use crate::format::counted;
+use crate::schema::Report;
 use read::Frame;
 
-mod read;
+pub(crate) mod read;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -49,13 +51,16 @@ pub fn flamegraphs(dir: &Path) -> Vec<Flamegraph> {
 }
 
 /// The section, in at most about `bytes_max` bytes of markup.
-pub(super) fn render(page: &mut Html, flames: &[Flamegraph], bytes_max: usize) {
+pub(super) fn render(page: &mut Html, report: &Report, flames: &[Flamegraph], bytes_max: usize) {
+    let mut flames: Vec<&Flamegraph> = flames.iter().collect();
+    flames.sort_by_cached_key(|flame| views::place(&flame.name));
     let drawn: Vec<(&Flamegraph, Vec<Frame>)> = flames
-        .iter()
+        .into_iter()
         .map(|flame| (flame, read::frames(&flame.svg)))
         .filter(|(_, frames)| !frames.is_empty())
         .collect();
-    if drawn.is_empty() {
+    let notes = report.profile.as_ref().map_or(&[][..], |profile| &profile.notes);
+    if drawn.is_empty() && notes.is_empty() {
         return;
     }
     page.section(
@@ -64,15 +69,32 @@ pub(super) fn render(page: &mut Html, flames: &[Flamegraph], bytes_max: usize) {
         "Each row is called by the one above it; width is time. Click a frame to zoom in (or walk with the arrow keys and press Enter), the \
          top frame or Escape to zoom out. [await] is waiting, not CPU.",
     );
-    let each = bytes_max / drawn.len();
+    for note in notes {
+        page.put(format_args!("<p class=\"note\">{}</p>\n", Esc(note)));
+    }
+    let each = bytes_max / drawn.len().max(1);
     for (index, (flame, frames)) in drawn.iter().enumerate() {
-        graph(page, flame, frames, each, index == 0);
+        // A pair is seen at a glance: both sides' first view is open.
+        let open = index == 0 || index == 1 && views::place(&drawn[0].0.name).0 == 0 && is_pair(&flame.name);
+        graph(page, flame, frames, each, open);
     }
     page.end_section();
 }
 
+/// Whether a picture is one side's wall clock.
+fn is_pair(name: &str) -> bool {
+    let (view, difference, _) = views::place(name);
+    view == 0 && !difference
+}
+
 fn graph(page: &mut Html, flame: &Flamegraph, frames: &[Frame], bytes_max: usize, open: bool) {
-    let (markup, left_out) = within(frames, bytes_max);
+    let difference = views::is_difference(&flame.name);
+    let (markup, left_out) = within(frames, difference, bytes_max);
+    let whole = frames.iter().find(|frame| frame.depth == 0).map_or("", |root| counts(&root.title));
+    let says = match views::note(&flame.name) {
+        note if note.is_empty() => note,
+        note => format!("<p class=\"note\">{}</p>\n", Esc(&note)),
+    };
     let rows = frames.iter().map(|frame| frame.depth + 1).max().unwrap_or(1);
     let open = if open { " open" } else { "" };
     let left_out = if left_out == 0 {
@@ -81,17 +103,18 @@ fn graph(page: &mut Html, flame: &Flamegraph, frames: &[Frame], bytes_max: usize
         format!("; {} too narrow to draw", counted(left_out, "frame is", "frames are"))
     };
     page.put(format_args!(
-        "<details class=\"flame\"{open}><summary><strong>{name}</strong> ({count}{left_out})</summary>\n\
+        "<details class=\"flame\"{open}><summary><strong>{name}</strong> ({whole}{count}{left_out})</summary>\n{says}\
          <p class=\"tools\"><label>Find <input type=\"search\" spellcheck=\"false\"></label> <button type=\"button\" data-reset>Whole</button> <output></output></p>\n\
          <div class=\"flames\" data-marks><svg width=\"100%\" height=\"{height}\" role=\"img\" aria-label=\"flamegraph {name}\">\n{markup}</svg></div>\n</details>\n",
         name = Esc(&flame.name),
+        whole = Esc(&if whole.is_empty() { String::new() } else { format!("{whole}; ") }),
         count = counted(frames.len(), "frame", "frames"),
         height = rows * ROW,
     ));
 }
 
 /// The widest frames' markup within the bytes, in the order of the drawing, and how many frames were left out.
-fn within(frames: &[Frame], bytes_max: usize) -> (String, usize) {
+fn within(frames: &[Frame], difference: bool, bytes_max: usize) -> (String, usize) {
     let mut order: Vec<usize> = (0..frames.len()).filter(|index| frames[*index].width >= WIDTH_MIN).collect();
     order.sort_by(|a, b| {
         let (a, b) = (&frames[*a], &frames[*b]);
@@ -100,7 +123,7 @@ fn within(frames: &[Frame], bytes_max: usize) -> (String, usize) {
     let mut kept: Vec<(usize, String)> = Vec::new();
     let mut length = 0;
     for index in order {
-        let markup = frame(&frames[index]);
+        let markup = frame(&frames[index], difference);
         length += markup.len();
         if length > bytes_max {
             break;
@@ -121,11 +144,17 @@ fn function(title: &str) -> &str {
     title.rsplit_once(" (").map_or(title, |(name, _)| name)
 }
 
-fn frame(frame: &Frame) -> String {
+/// The counts of a title, without the share.
+fn counts(title: &str) -> &str {
+    let counts = title.rsplit_once(" (").map_or("", |(_, counts)| counts.trim_end_matches(')'));
+    counts.rsplit_once(", ").map_or(counts, |(counts, _)| counts)
+}
+
+fn frame(frame: &Frame, difference: bool) -> String {
     let name = function(&frame.title);
-    // Waiting is no work: whatever the file's colours, it must not look like it.
+    // Waiting is no work: whatever the file's colours, it must not look like it. In a difference colours mean something else.
     let class = match name {
-        _ if name.starts_with("[await]") => " class=\"await\"".to_owned(),
+        _ if name.starts_with("[await]") && !difference => " class=\"await\"".to_owned(),
         _ => frame.fill.map_or_else(String::new, |[r, g, b]| format!(" fill=\"rgb({r},{g},{b})\"")),
     };
     let mut markup = format!(

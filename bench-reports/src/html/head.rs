@@ -3,7 +3,7 @@
 use super::markup::{Esc, Html};
 use crate::format::{NOTHING, bytes, counted, percent, thousands, times, with_ms};
 use crate::headline::{added_us, before_after, headline, killed, llm_unchanged, llm_us};
-use crate::schema::{CompareVerdict, Report, Rung};
+use crate::schema::{CompareVerdict, ProfiledSide, Report, Rung};
 use crate::view;
 
 struct Tile {
@@ -15,8 +15,9 @@ struct Tile {
 
 pub(super) fn render(page: &mut Html, report: &Report) {
     page.put(format_args!(
-        "<header>\n<p class=\"eyebrow\"><span>mipro bench</span><span>{}</span>\
+        "<header>\n<p class=\"eyebrow\"><span>mipro {}</span><span>{}</span>\
          <button id=\"theme\" type=\"button\" hidden aria-label=\"Switch between light and dark\">◐</button></p>\n<h1>{}</h1>\n",
+        command(report),
         Esc(&report.run.id),
         Esc(&headline(report))
     ));
@@ -69,8 +70,30 @@ fn tiles(report: &Report) -> Vec<Tile> {
         tiles.push(llm(before, after));
     }
     tiles.extend(comparisons(report));
-    tiles.push(checks(report));
+    tiles.extend(report.profile.iter().flat_map(|profile| &profile.sides).filter_map(profiled));
+    if report.profile.is_none() || !report.rungs.is_empty() {
+        tiles.push(checks(report));
+    }
     tiles
+}
+
+/// What wrote the report, as far as the page is concerned.
+pub(super) fn command(report: &Report) -> &'static str {
+    if report.profile.is_some() { "profile" } else { "bench" }
+}
+
+/// How much of a side's time is waiting.
+fn profiled(side: &ProfiledSide) -> Option<Tile> {
+    let wall = side.wall.as_ref()?;
+    let waiting = wall.await_us.filter(|_| wall.per_rollout_us > 0.0);
+    let waiting =
+        waiting.map_or_else(String::new, |us| format!(" · {} waiting", percent(us / wall.per_rollout_us)));
+    Some(Tile {
+        label: "A rollout inside the service",
+        figure: with_ms(wall.per_rollout_us),
+        detail: format!("{}{waiting}", side.name),
+        tone: "",
+    })
 }
 
 /// What the service's time was spent on before: the first question of most readers.

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use crate::format::{NOTHING, ms, thousands};
 
 /// Text, escaped for elements and quoted attributes alike; control characters are made visible and harmless.
-pub(super) struct Esc<'a>(pub(super) &'a str);
+pub(crate) struct Esc<'a>(pub(crate) &'a str);
 
 impl Display for Esc<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,8 +13,10 @@ mod ablation;
 mod comparisons;
 mod flames;
 mod plans;
+mod profile;
 
 pub(crate) use flames::{flamegraph, hostile_flamegraph};
+pub(crate) use profile::profiled;
 
 use Stage::{DbAcquire, DbQuery, Other, S3Get, S3Put};
 use plans::{Cost, PLANS, Plan};
@@ -232,6 +234,7 @@ pub(crate) fn report() -> Report {
             interrupted: false,
         },
         environment: environment(),
+        profile: None,
         ablation: Some(ablation::ablation(&rungs)),
         rungs,
         seed_rows,

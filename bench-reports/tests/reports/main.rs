@@ -9,6 +9,7 @@ mod html;
 #[path = "../../examples/simulate/model.rs"]
 mod model;
 mod page;
+mod profile;
 mod schema;
 mod simulated;
 mod text;

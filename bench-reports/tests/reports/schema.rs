@@ -32,7 +32,7 @@ fn strict(schema: &mut Value) {
 fn what_is_written_keeps_to_the_schema() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     jsonschema::draft202012::meta::validate(&schema).unwrap();
-    for report in [fixture::report(), fixture::empty()] {
+    for report in [fixture::report(), fixture::empty(), fixture::profiled()] {
         assert_eq!(errors(&schema, &instance(&report)), Vec::<String>::new());
     }
 }
@@ -42,6 +42,7 @@ fn the_schema_describes_every_field() {
     let mut schema: Value = serde_json::from_str(SCHEMA).unwrap();
     strict(&mut schema);
     assert_eq!(errors(&schema, &instance(&fixture::report())), Vec::<String>::new());
+    assert_eq!(errors(&schema, &instance(&fixture::profiled())), Vec::<String>::new());
 }
 
 #[test]

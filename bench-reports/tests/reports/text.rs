@@ -20,6 +20,11 @@ fn the_whole_page() {
 }
 
 #[test]
+fn a_profile() {
+    insta::assert_snapshot!(render(&fixture::profiled(), Style::default()));
+}
+
+#[test]
 fn the_first_line_is_the_headline_unbroken() {
     let report = fixture::report();
     let text = render(&report, plain(60));
@@ -29,7 +34,7 @@ fn the_first_line_is_the_headline_unbroken() {
 #[test]
 fn nothing_but_the_headline_is_wider_than_the_terminal() {
     for width in [80, 100, 120, 400] {
-        for report in [fixture::report(), fixture::empty()] {
+        for report in [fixture::report(), fixture::empty(), fixture::profiled()] {
             let text = render(&report, plain(width));
             for line in text.lines().skip(1) {
                 assert!(line.chars().count() <= width.min(120), "{} columns: {line}", line.chars().count());

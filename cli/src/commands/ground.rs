@@ -54,6 +54,15 @@ pub(crate) struct Kept {
 
 /// Writes a finished run to `out`, or to a folder of its own among the others.
 pub(crate) fn keep(finished: Finished, out: Option<&Path>) -> anyhow::Result<Kept> {
+    keep_with(finished, &[], out)
+}
+
+/// As [`keep`], with more files; they are there before the page is made, which draws the flamegraphs among them.
+pub(crate) fn keep_with(
+    finished: Finished,
+    files: &[(String, String)],
+    out: Option<&Path>,
+) -> anyhow::Result<Kept> {
     let Finished { mut report, config, logs } = finished;
     let folder = match out {
         Some(dir) => RunFolder::at(dir),
@@ -64,10 +73,12 @@ pub(crate) fn keep(finished: Finished, out: Option<&Path>) -> anyhow::Result<Kep
         // Two runs in one second: the folder's name tells them apart, and the report goes by it.
         report.run.id = folder.id();
     }
+    let put = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).with_context(|| format!("{} could not be written", path.display()))
+    };
+    files.iter().try_for_each(|(name, text)| put(name, text.as_bytes()))?;
     folder.write(&report, &config).context("the run's files could not be written")?;
-    for (name, log) in logs {
-        let path = folder.path().join(format!("{name}.hlog"));
-        std::fs::write(&path, log).with_context(|| format!("{} could not be written", path.display()))?;
-    }
+    logs.iter().try_for_each(|(name, log)| put(&format!("{name}.hlog"), log.as_bytes()))?;
     Ok(Kept { report, folder })
 }

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use mipro_mock_llm::{llm, task_app as app};
 use mipro_service::config::{Flags, Options};
+use mipro_telemetry::profile::Profiler;
 use mipro_testbed::containers::run_warden;
 use mipro_testbed::process::shutdown_on_request;
 use mipro_testbed::{link as link_emulator, postgres as keeper, s3 as s3_server};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::print;
 use crate::args::{LinkArgs, MockLlmArgs, PostgresArgs, S3Args, ServeArgs, Spoken, TaskAppArgs, WardenArgs};
@@ -34,7 +36,7 @@ fn with_admin(line: String, admin: Option<SocketAddr>) -> String {
 }
 
 /// `mipro serve`
-pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Code> {
+pub(crate) async fn serve(args: ServeArgs, profiler: Option<Profiler>) -> anyhow::Result<Code> {
     let flags = Flags {
         config: args.config,
         listen: args.listen,
@@ -55,8 +57,30 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Code> {
         return Ok(Code::Ok);
     }
     let shutdown = shutdown_on_request(args.child.die_with_stdin)?;
-    mipro_service::app::run(options, say_http, shutdown).await.context("the service could not run")?;
+    let running = mipro_service::app::run(options, say_http, shutdown);
+    match profiler {
+        None => running.await.context("the service could not run")?,
+        Some(profiler) => profiled(running, &profiler).await?,
+    }
     Ok(Code::Ok)
+}
+
+/// Serves until the end, begins the profile anew at each SIGUSR1, and writes it when the service has stopped.
+async fn profiled(
+    running: impl Future<Output = Result<(), mipro_service::app::Error>>,
+    profiler: &Profiler,
+) -> anyhow::Result<()> {
+    let mut again = signal(SignalKind::user_defined1()).context("SIGUSR1 can't be listened for")?;
+    let mut running = std::pin::pin!(running);
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut running => break ended,
+            _ = again.recv() => profiler.begin().context("the profile's directory can't be written to")?,
+        }
+    };
+    profiler.write().context("the profile could not be written")?;
+    ended.context("the service could not run")
 }
 
 /// `mipro mock-llm`

@@ -24,6 +24,7 @@ mod learning;
 mod llm;
 mod load;
 mod passing;
+mod profile;
 mod proxy;
 mod report_formats;
 mod secrets;

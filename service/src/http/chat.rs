@@ -51,6 +51,7 @@ pub(super) async fn complete(
     ledger.set_operation(Operation::StartRollout);
     let Admitted { access, own_bearer } = admit(&app, &headers)?;
     let Path((system, rollout)) = path.map_err(|_| ApiError::unknown_system())?;
+    ledger.set_rollout(&rollout);
     let system = system_id(&system)?;
     let rollout_header = rollout_header(&rollout)?;
     let request = ChatRequest::parse(&body)?;

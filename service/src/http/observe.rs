@@ -37,7 +37,7 @@ pub(super) async fn observe(State(app): State<Shared>, mut request: Request, nex
     let books = OpenBooks::open(&app, &request);
     request.extensions_mut().insert(books.ledger.clone());
     let limit = Duration::from_millis(app.options.limits.request_timeout_ms);
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = AssertUnwindSafe(books.ledger.watch(next.run(request))).catch_unwind();
     let mut response = tokio::select! {
         biased;
         answer = answer => answer.unwrap_or_else(|_| books.panicked()),
@@ -145,6 +145,7 @@ impl OpenBooks {
 impl Drop for OpenBooks {
     fn drop(&mut self) {
         if !self.closed {
+            self.ledger.abandon();
             self.record(CLIENT_CLOSED_REQUEST, None);
         }
     }
@@ -167,10 +168,10 @@ impl http_body::Body for ObservedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.books.is_none() {
-            return Poll::Ready(None);
-        }
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+        let this = &mut *self;
+        let Some(books) = &this.books else { return Poll::Ready(None) };
+        let polled = books.ledger.working(|| Pin::new(&mut this.inner).poll_frame(cx));
+        let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending if self.cutoff.as_mut().poll(cx).is_ready() => {
                 Some(Err(axum::Error::new("the service is stopping")))

@@ -27,6 +27,7 @@ pub(super) async fn status(
 ) -> Result<Durable, ApiError> {
     let report = read_report(&body)?;
     ledger.set_operation(operation(&report));
+    ledger.set_rollout(&report.rollout_id);
     let executed = app.engine.execute(system, caller.access(), Command::Report(report), &ledger).await?;
     let promise = asked.release_command(&app, executed.gate, &ledger).await?;
     let Reply::Status { candidate_id, rollout_id, status, version, .. } = executed.reply else {

@@ -89,7 +89,8 @@ impl SqliteTable {
                 return Err(StoreError::Unavailable { what: WHAT, reason: "it is closed".to_owned() });
             };
             acquire.done();
-            work(connection, &ledger)
+            // There is no server elsewhere: what a statement takes, this process spends.
+            ledger.working(|| work(connection, &ledger))
         })
         .await
     }

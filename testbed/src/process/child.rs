@@ -193,6 +193,11 @@ impl Child {
         self.signal(Signal::CONT);
     }
 
+    /// Sends SIGUSR1, which ends a process that does not expect it.
+    pub fn signal_user1(&self) {
+        self.signal(Signal::USR1);
+    }
+
     /// What the process itself has used so far; `None` once it has ended, or where there is no `/proc`.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {

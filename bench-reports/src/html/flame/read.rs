@@ -9,15 +9,15 @@ const FRAMES_MAX: usize = 200_000;
 
 /// One frame: where it stands, in percent of the whole and rows from the root, and what it says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Frame {
-    pub(super) x: f64,
-    pub(super) width: f64,
+pub(crate) struct Frame {
+    pub(crate) x: f64,
+    pub(crate) width: f64,
     /// 0 is the root.
-    pub(super) depth: u32,
+    pub(crate) depth: u32,
     /// `name (123 samples, 4.5%)`
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Red, green, blue.
-    pub(super) fill: Option<[u8; 3]>,
+    pub(crate) fill: Option<[u8; 3]>,
 }
 
 /// A rectangle as it stands in the file.
@@ -30,7 +30,7 @@ struct Rect {
 }
 
 /// The frames of a flamegraph, in the file's order; none where the text is no flamegraph.
-pub(super) fn frames(svg: &str) -> Vec<Frame> {
+pub(crate) fn frames(svg: &str) -> Vec<Frame> {
     placed(rects(svg))
 }
 
@@ -119,8 +119,8 @@ fn rgb(text: &str) -> Option<[u8; 3]> {
 
 fn unescaped(text: &str) -> String {
     // The ampersand last, so that nothing is unescaped twice.
-    const ENTITIES: [(&str, &str); 5] =
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    const ENTITIES: [(&str, &str); 6] =
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&amp;", "&")];
     ENTITIES.iter().fold(text.to_owned(), |text, (entity, plain)| text.replace(entity, plain))
 }
 
