@@ -38,10 +38,12 @@ class Seen:
     more: dict = field(default_factory=dict)
 
 
-def run(command, seconds, on_start=None):
-    """Runs a client on its core. `seconds` is when it is given up; `on_start` is called when it runs, with its pid."""
+def run(command, seconds, on_start=None, api_key=""):
+    """Runs a client on its core. `seconds` is when it is given up; `on_start` is called when it runs, with its pid. The key is for
+    `mipro load`, which takes it from the environment: command lines can be read by everyone."""
+    env = {**{name: value for name, value in os.environ.items() if name != "MIPRO_API_KEY"}, **({"MIPRO_API_KEY": api_key} if api_key else {})}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(pinned(CLIENT_CORE, command), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        child = subprocess.Popen(pinned(CLIENT_CORE, command), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
         signal.signal(signal.SIGALRM, lambda *_: child.kill())
         signal.alarm(int(seconds) + 1)
         try:

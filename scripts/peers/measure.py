@@ -14,6 +14,8 @@ LIMITS_MS = (1, 5, 10, 50)
 SAMPLES_MIN = 1_100
 WARM_UP = "300ms"
 STAGE_SECONDS_MAX = 25.0
+#: How `mipro load` exits where a measurement would not be valid.
+INVALID = 125
 #: In flight at most; what waits for one waits in the response time.
 SLOTS = 256
 
@@ -63,10 +65,16 @@ def only(figures, chosen):
             child.signal(signal.SIGCONT)
 
 
+def called(mipro, target, flags, seconds):
+    """A run of `mipro load` against the target."""
+    command = clients.mipro_command(mipro, target.fresh_url(), target.body, *flags)
+    return clients.run(command, seconds + 60, api_key=target.api_key)
+
+
 def closed_slice(mipro, target, seconds):
     """One at a time for so long."""
     flags = ["-c", 1, "-d", f"{seconds:.3f}s", "-w", WARM_UP]
-    seen = clients.read_mipro(clients.run(clients.mipro_command(mipro, target.fresh_url(), target.body, *flags), seconds + 60), "service")
+    seen = clients.read_mipro(called(mipro, target, flags, seconds), "service")
     if seen.failed or not seen.ok:
         raise Failed(f"{target.name}: {seen.failed} of {seen.accounted} calls failed at c=1 ({seen.remark or 'see its log'})")
     return seen
@@ -119,11 +127,13 @@ def stage(mipro, one, step, seconds):
     rate = frontier.rate(step)
     seconds = min(max(seconds, SAMPLES_MIN / rate), STAGE_SECONDS_MAX)
     flags = ["-q", f"{rate:.3f}", "-d", f"{seconds:.3f}s", "-c", SLOTS, "-w", WARM_UP, "--drain", "2s", "--timeout", "10s"]
-    ran = clients.run(clients.mipro_command(mipro, one.target.fresh_url(), one.target.body, *flags), seconds + 60)
+    ran = called(mipro, one.target, flags, seconds)
     one.target.check()
     try:
         seen = clients.read_mipro(ran)
     except Failed as error:
+        if ran.code != INVALID:
+            raise
         # Refused before it was measured: the warm-up said that the slots would not do.
         one.stages.append({"rate": rate, "refused": str(error)})
         return frontier.Stage(None, failed=1)
@@ -140,8 +150,12 @@ def caught(one):
         yield
         one.target.check()
     except Failed as error:
-        tails = [f"{child.name}'s log ends:\n{child.log_tail()}" for child in one.target.children]
-        one.failed = "\n".join([str(error), *(tail for tail in tails if "log ends" not in str(error))])
+        parts = [str(error)]
+        for child in one.target.children:
+            code = child.process.poll()
+            if "log ends" not in str(error):
+                parts.append(f"{child.name} {'runs on' if code is None else f'ended with {code}'}; its log ends:\n{child.log_tail()}")
+        one.failed = "\n".join(parts)
 
 
 def against(one, base):

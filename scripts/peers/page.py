@@ -73,7 +73,9 @@ def markdown(run, figures, skipped):
         version = f" {one.target.version}" if one.target.version else ""
         samples = sum(r.count for r in one.rounds)
         lines.append(f"- **{one.target.name}**{version}: {one.target.about}; {samples:,} calls at c=1 in {len(one.rounds)} rounds.")
-    lines += [f"- **{name}** was skipped: {why}." for name, why in skipped.items()]
+    for name, why in skipped.items():
+        first, _, rest = why.partition("\n")
+        lines += [f"- **{name}** was skipped: {first}", *(["", "```", rest, "```"] if rest else [])]
     for one in figures:
         if one.failed:
             lines += ["", f"**{one.target.name} failed**; its figures are those from before:", "", "```", one.failed, "```"]

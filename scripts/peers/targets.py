@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ class Target:
     children: list[Child] = field(default_factory=list)
     #: Makes a fresh URL, where one can't be used for ever.
     renew: object = None
+    #: What the client shows; made for this run.
+    api_key: str = field(default="", repr=False)
 
     def fresh_url(self):
         return self.renew() if self.renew else self.url
@@ -182,12 +185,14 @@ def litellm(ground):
     config = ground.write("litellm.yaml", LITELLM_CONFIG.format(mock=ground.mock))
     command = [os.path.join(os.path.dirname(python), "litellm"), "--config", config, "--host", "127.0.0.1",
                "--port", str(port), "--num_workers", "1"]
-    env = ground.env(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR")
+    # It refuses to start without a key, and with a weak one.
+    key = f"sk-{secrets.token_hex(32)}"
+    env = ground.env(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR", LITELLM_MASTER_KEY=key)
     with started("litellm", command, ground.path("litellm.log"), env) as child:
         base = f"http://127.0.0.1:{port}"
         child.wait_for(lambda: answers(f"{base}/health/liveliness"), LITELLM_READY_SECONDS)
-        yield [Target("LiteLLM", "pip's `litellm[proxy]`, one worker, no database, no keys", f"{base}/v1/chat/completions",
-                      ground.body("litellm", "m"), known, [child])]
+        yield [Target("LiteLLM", "pip's `litellm[proxy]`, one worker, no database, its one master key", f"{base}/v1/chat/completions",
+                      ground.body("litellm", "m"), known, [child], api_key=key)]
 
 
 TENSORZERO_CONFIG = """[gateway]
