@@ -56,7 +56,7 @@ generator *ARGS:
     cargo build --release
     scripts/generator-cost {{ARGS}}
     target/release/mipro load --calibrate -q 2000 -d 10s
-    cargo run --release -p mipro-loadgen --example books -- 10000000
+    cargo run --release --workspace --example books -- 10000000
 
 # Every test.
 test *ARGS:
