@@ -40,6 +40,24 @@ planted-time *ARGS:
     cargo build --release
     scripts/planted-time {{ARGS}}
 
+# Our service beside nginx, LiteLLM and TensorZero's wheel before one mock; then our generator beside wrk and oha. Ten minutes.
+peers *ARGS:
+    cargo build --release
+    python3 scripts/peers {{ARGS}}
+    scripts/generator-cost
+
+# 10,000 requests are due and the server freezes: what this generator, oha and wrk say of it.
+truncation *ARGS:
+    cargo build --release
+    scripts/truncation-probe {{ARGS}}
+
+# The generator itself: cost beside wrk and oha, the pacer's lag and the socket's, memory over 10,000,000 recorded rollouts.
+generator *ARGS:
+    cargo build --release
+    scripts/generator-cost {{ARGS}}
+    target/release/mipro load --calibrate -q 2000 -d 10s
+    cargo run --release --workspace --example books -- 10000000
+
 # Every test.
 test *ARGS:
     cargo nextest run --workspace {{ARGS}}

@@ -1,4 +1,4 @@
-//! How much memory and time the generator's own books take: `cargo run --release -p mipro-loadgen --example books -- 10000000`.
+//! How much memory and time the generator's own books take: `cargo run --release --workspace --example books -- 10000000`.
 
 #![expect(clippy::print_stdout, reason = "its figures are all it is for")]
 

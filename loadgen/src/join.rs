@@ -10,6 +10,9 @@ mod tests;
 /// The header in which the mock LLM tells what delay it planned; the task app passes it on.
 pub(crate) const PLAN_HEADER: &str = "x-mock-plan";
 
+/// All headers that are read here.
+pub(crate) const READ: [&str; 2] = [server_timing::HEADER, PLAN_HEADER];
+
 /// Sums may differ by this much where a server rounds its milliseconds.
 const ROUNDING_NS: u64 = 1_000;
 

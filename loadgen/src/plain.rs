@@ -9,6 +9,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::account::Failure;
 use crate::client::{Answer, Client, Done};
 use crate::error::Error;
 use crate::join;
@@ -16,19 +17,20 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::runner::Runner;
 use crate::session::{Books, Finished, Session, Step};
-use crate::wire::Wire;
+use crate::wire::{Template, Wire};
 
 /// What to send where.
 #[derive(Clone)]
 pub struct Options {
-    /// The endpoint.
+    /// The endpoint. `{rollout}` in its path or query becomes an id in each request that no other has:
+    /// `<load.rollout_prefix>-<number>`.
     pub url: Url,
     /// Sent by POST as JSON; empty: a GET without a body.
     pub body: Bytes,
     /// Sent as a bearer token.
     pub api_key: Option<String>,
     /// How often and how many at once: `concurrency`, `rollouts` (each a request), `duration`, `warmup`, `timeout`, `drain`,
-    /// `deadline` and `schedule` count, the other fields do not.
+    /// `deadline`, `schedule` and `rollout_prefix` count, the other fields do not.
     pub load: crate::Options,
 }
 
@@ -41,7 +43,7 @@ impl fmt::Debug for Options {
 
 pub(crate) struct Endpoint {
     by: By,
-    url: Url,
+    urls: Template,
     body: Bytes,
     api_key: Option<String>,
 }
@@ -63,31 +65,39 @@ impl Endpoint {
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         let Options { url, body, api_key, load } = options;
         let lanes = load.concurrency as usize;
-        let by = match Wire::new(url, body, api_key.as_deref(), load.timeout, lanes) {
+        let prefix = &load.rollout_prefix;
+        let by = match Wire::new(url, body, api_key.as_deref(), prefix, load.timeout, lanes) {
             Some(wire) => By::Wire(Box::new(wire)),
             None => By::Client(Client::new(load.timeout, lanes)?),
         };
-        Ok(Self { by, url: url.clone(), body: body.clone(), api_key: api_key.clone() })
+        let urls = Template::new(url.as_str(), prefix);
+        Ok(Self { by, urls, body: body.clone(), api_key: api_key.clone() })
     }
 
     async fn call(&self) -> Done {
         match &self.by {
             By::Wire(wire) => wire.call().await,
-            By::Client(client) => client.call(self.request(client)).await,
+            By::Client(client) => match self.request(client) {
+                Ok(request) => client.call(request).await,
+                Err(failure) => Done { service_ns: 0, answer: Err(failure) },
+            },
         }
     }
 
-    fn request(&self, client: &Client) -> RequestBuilder {
+    fn request(&self, client: &Client) -> Result<RequestBuilder, Failure> {
+        let url = String::from_utf8_lossy(&self.urls.next()).parse();
+        // A prefix that makes no URL is the caller's; the message would hold it.
+        let url = url.map_err(|_| Failure::invalid("an id makes no URL of the one that was told"))?;
         let request = if self.body.is_empty() {
-            client.get(self.url.clone())
+            client.get(url)
         } else {
             let json = HeaderValue::from_static("application/json");
-            client.post(self.url.clone()).header(CONTENT_TYPE, json).body(self.body.clone())
+            client.post(url).header(CONTENT_TYPE, json).body(self.body.clone())
         };
-        match &self.api_key {
+        Ok(match &self.api_key {
             Some(key) => request.bearer_auth(key),
             None => request,
-        }
+        })
     }
 }
 

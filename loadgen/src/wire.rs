@@ -1,45 +1,53 @@
-//! One endpoint over plain HTTP/1.1, as cheaply as can be: connections of our own, each driven by the task that uses it.
+//! One endpoint over plain HTTP/1.1, as cheaply as can be: connections of our own, each driven by the task that uses it, and
+//! a request that is written as it was made once.
 //!
-//! What a pool, a redirect policy or a task per connection would cost in CPU is what limits a generator that sends the same
-//! request again and again; rollouts, which wait for LLMs, go through the ordinary [client](crate::client).
+//! What a pool, a redirect policy, a header map or a task per connection would cost in CPU is what limits a generator that
+//! sends the same request again and again; rollouts, which wait for LLMs, go through the ordinary [client](crate::client).
 
+use std::borrow::Cow;
 use std::io;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use mipro_telemetry::clock;
+use reqwest::header::HeaderValue;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use crate::account::{Class, Failure};
-use crate::client::{ANSWER_BYTES_MAX, Answer, Done, exhausted, io_kind};
+use crate::client::{Answer, Done, exhausted, io_kind};
 
+mod line;
 #[cfg(test)]
 mod tests;
+
+use line::Line;
+
+/// In a URL: an id that no other request has.
+const ROLLOUT_MARK: &str = "{rollout}";
+
+/// The same, as a URL's path spells it.
+const ROLLOUT_MARK_IN_PATH: &str = "%7Brollout%7D";
 
 /// An endpoint, the request for it, and connections to it.
 pub(crate) struct Wire {
     host: String,
     port: u16,
-    request: Request<Full<Bytes>>,
+    request: Template,
     timeout: Duration,
     /// Connections that nobody uses, the one used last on top; never more than lanes.
     idle: Mutex<Vec<Line>>,
     idle_max: usize,
 }
 
-/// A connection, and what makes it move: it does so only while somebody waits for an answer on it.
-struct Line {
-    sender: http1::SendRequest<Full<Bytes>>,
-    moves: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+/// Text with places for an id.
+pub(crate) struct Template {
+    /// What stands between the places; one piece where there is no place.
+    pieces: Vec<Vec<u8>>,
+    prefix: String,
+    next: AtomicU64,
 }
 
 /// Why an exchange gave no answer.
@@ -49,12 +57,40 @@ enum Broken {
     Failed(Failure),
 }
 
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Template {
+    /// Ids are `<prefix>-<number>`.
+    pub(crate) fn new(text: &str, prefix: &str) -> Self {
+        let text = text.replace(ROLLOUT_MARK_IN_PATH, ROLLOUT_MARK);
+        let pieces = text.split(ROLLOUT_MARK).map(|piece| piece.as_bytes().to_vec()).collect();
+        Self { pieces, prefix: prefix.to_owned(), next: AtomicU64::new(0) }
+    }
+
+    /// The text, with the next id in all its places.
+    pub(crate) fn next(&self) -> Cow<'_, [u8]> {
+        match &self.pieces[..] {
+            [whole] => Cow::Borrowed(whole),
+            pieces => {
+                let id = format!("{}-{:08}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
+                Cow::Owned(pieces.join(id.as_bytes()))
+            }
+        }
+    }
+}
+
 impl Wire {
-    /// None where the URL or the key is not for this: encrypted, or not sendable as they are.
+    /// None where the URL or the key is not for this: encrypted, or not sendable as they are. Ids in the URL begin with
+    /// `prefix`.
     pub(crate) fn new(
         url: &Url,
         body: &Bytes,
         api_key: Option<&str>,
+        prefix: &str,
         timeout: Duration,
         idle_max: usize,
     ) -> Option<Self> {
@@ -66,19 +102,22 @@ impl Wire {
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
         };
-        let path = url[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
+        let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        let mut request = Request::builder().uri(path).header(HOST, authority);
+        let method = if body.is_empty() { "GET" } else { "POST" };
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {authority}\r\n");
         if !body.is_empty() {
-            let json = HeaderValue::from_static("application/json");
-            request = request.method(Method::POST).header(CONTENT_TYPE, json);
+            head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         if let Some(key) = api_key {
-            let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            // What would not be a header's value would be another header.
+            HeaderValue::try_from(key).ok()?;
+            head += &format!("authorization: Bearer {key}\r\n");
         }
-        let request = request.body(Full::new(body.clone())).ok()?;
+        head += "\r\n";
+        let mut request = Template::new(&head, prefix);
+        // The body is taken as it is, whatever it holds.
+        request.pieces.last_mut()?.extend_from_slice(body);
         let port = url.port_or_known_default()?;
         Some(Self { host, port, request, timeout, idle: Mutex::default(), idle_max })
     }
@@ -88,7 +127,8 @@ impl Wire {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the request and reads the answer to its end. Dropping the future closes the connection.
+    /// Sends the request and reads the answer to its end. Of the answer's headers those are kept that are joined with the
+    /// client's books, and its body where it is no success. Dropping the future closes the connection.
     pub(crate) async fn call(&self) -> Done {
         let sent = clock::now();
         let answer = tokio::time::timeout(self.timeout, self.exchange()).await;
@@ -99,6 +139,7 @@ impl Wire {
     }
 
     async fn exchange(&self) -> Result<Answer, Failure> {
+        let request = self.request.next();
         loop {
             // The lock is let go before anything is waited for.
             let kept = self.idle().pop();
@@ -107,7 +148,7 @@ impl Wire {
                 Some(line) => line,
                 None => self.connect().await?,
             };
-            match line.exchange(self.request.clone()).await {
+            match line.exchange(&request).await {
                 Ok((answer, reusable)) => {
                     let mut idle = self.idle();
                     if reusable && idle.len() < self.idle_max {
@@ -131,60 +172,14 @@ impl Wire {
         };
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| failed(&e))?;
         stream.set_nodelay(true).map_err(|e| failed(&e))?;
-        let made = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = made.map_err(|error| failure(&error))?;
-        Ok(Line { sender, moves: Box::pin(connection) })
+        Ok(Line::new(stream))
     }
 }
 
-impl Line {
-    /// One request and its answer; says whether the connection takes another.
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(Answer, bool), Broken> {
-        let Self { sender, moves } = self;
-        let exchange = async {
-            let response =
-                sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-                    Some(_) => Broken::Unused,
-                    None => Broken::Failed(failure(error.error())),
-                })?;
-            read(response).await.map_err(Broken::Failed)
-        };
-        let mut exchange = std::pin::pin!(exchange);
-        tokio::select! {
-            biased;
-            answer = &mut exchange => {
-                // What the answer asked of the connection is known once it has moved to its rest.
-                let closed = std::future::poll_fn(|cx| std::task::Poll::Ready(moves.as_mut().poll(cx).is_ready())).await;
-                Ok((answer?, !closed))
-            }
-            // Closed; an answer may have come with that.
-            _ = moves.as_mut() => Ok((exchange.await?, false)),
-        }
-    }
-}
-
-async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
-    let (head, mut body) = response.into_parts();
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| failure(&error))?.into_data() else { continue };
-        if bytes.len() + data.len() > ANSWER_BYTES_MAX {
-            return Err(Failure::invalid(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: bytes.freeze() })
-}
-
-fn failure(error: &hyper::Error) -> Failure {
+fn failure(error: &io::Error) -> Failure {
     let class = match io_kind(error) {
-        _ if error.is_parse() => Class::Invalid,
         Some(io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero) => Class::Write,
         _ => Class::Read,
     };
-    let detail = match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    Failure::new(class, detail).met(exhausted(error))
+    Failure::new(class, format!("the connection failed: {error}")).met(exhausted(error))
 }

@@ -42,7 +42,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "ID", conflicts_with = "url")]
     pub(crate) system: Option<Uuid>,
 
-    /// A plain HTTP endpoint instead of rollouts
+    /// A plain HTTP endpoint instead of rollouts; `{rollout}` in it becomes an id of its own in each request
     #[arg(long, value_name = "URL", requires = "body")]
     pub(crate) url: Option<Url>,
 

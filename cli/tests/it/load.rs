@@ -179,3 +179,24 @@ fn a_calibration_tells_ceiling_floor_and_pacing() {
         assert!(stdout.contains(part), "no {part}: {stdout}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_requests_can_be_rollouts_of_their_own() {
+    let world = World::new();
+    let job = world.client.small_job().await;
+    let body = tempfile::NamedTempFile::new().unwrap();
+    let request = chat("Say what is asked.", "Question: why? Choices: a, b");
+    std::fs::write(body.path(), request.to_string()).unwrap();
+    let load = |id: &str| {
+        let url = format!("{}/{id}/chat/completions", job.proxy_url);
+        let body = body.path().to_str().unwrap();
+        let (_, stdout, stderr) =
+            run(&["load", "--url", &url, "--body", body, "-n", "20", "-c", "4", "--quiet", "--format", "json"], &[]);
+        assert_eq!(report(&stdout)["rungs"][0]["accounting"]["ok"], 20, "{stderr}");
+    };
+    load("{rollout}");
+    assert_eq!(world.client.state(&job).await["rollout_count"], 20);
+    load("{rollout}");
+    load("always-the-same");
+    assert_eq!(world.client.state(&job).await["rollout_count"], 41);
+}

@@ -1,0 +1,1 @@
+"""What `just peers`, `just truncation` and `just generator` share: children, clients, figures."""
