@@ -12,7 +12,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mipro_allocations::Counting;
 use mipro_telemetry::profile::Profiler;
+
+/// The system's; counts where [`mipro_allocations::VARIABLE`] asks for it, as `mipro gate` does of its services.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// How long tasks that ignore their shutdown may hold the process after its command has ended.
 const RUNTIME_LINGER: Duration = Duration::from_secs(1);
@@ -23,6 +28,9 @@ async fn live(cli: args::Cli, profiler: Option<Profiler>) -> anyhow::Result<exit
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(mipro_allocations::VARIABLE).is_some_and(|value| value == "1") {
+        mipro_allocations::count_from_now();
+    }
     let cli = args::Cli::parse();
     let profiler = match commands::init_logging(&cli.command) {
         Ok(profiler) => profiler,

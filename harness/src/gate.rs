@@ -66,6 +66,7 @@ pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> Result<BenchOptions,
         loss: false,
         resources: false,
         ablate: false,
+        count_allocations: true,
         ..options.clone()
     };
     let Some(shape) = &budgets.run else { return Ok(serial) };

@@ -65,6 +65,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         loss: !args.no_loss,
         resources: !args.no_resources && !args.quick,
         ablate: args.ablate,
+        count_allocations: false,
         command: command_line(args),
         ..ground::options(&args.ground, args.link.clone(), llm)?
     })

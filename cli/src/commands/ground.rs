@@ -34,6 +34,7 @@ pub(crate) fn options(args: &GroundArgs, link: LinkSpec, llm: String) -> anyhow:
         loss: false,
         resources: false,
         ablate: false,
+        count_allocations: false,
         command: String::new(),
     })
 }
