@@ -22,13 +22,24 @@ compare *ARGS:
 gate *ARGS:
     cargo run --release -- gate {{ARGS}}
 
-# What is counted now becomes what is allowed.
+# What is counted now becomes what is allowed: of rollouts, and of instructions.
 bench-accept *ARGS:
     cargo run --release -- gate --accept {{ARGS}}
+    cargo bench -p mipro-cli -p mipro-microbench --bench instructions
+    cargo run --release -- gate --accept --instructions
 
 # A against A: this machine's false-alarm rate and noise floor. An hour; `just aa --runs 20` takes ten minutes.
 aa *ARGS:
     cargo run --release -- aa --runs 120 --pairs 12 --slice 500ms {{ARGS}}
+
+# How long single functions take: `just micro tpe`.
+micro *ARGS:
+    cargo bench -p mipro-cli -p mipro-microbench --bench micro -- {{ARGS}}
+
+# How many instructions they take, as callgrind counts them, held against their budgets.
+instructions:
+    cargo bench -p mipro-cli -p mipro-microbench --bench instructions
+    cargo run --release -- gate --instructions
 
 # Faults of cost, planted: the count gates must catch each one and name its stage.
 planted *ARGS:

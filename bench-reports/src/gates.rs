@@ -1,5 +1,6 @@
 //! Gates: a report held against `budgets.toml`, in the order in which one can believe what they say. First **counts**, which are
 //! the same on every machine; then **ceilings**, which a slow machine can miss; then **comparisons**, which need pairs and time.
+//! Beside them, of no report: **instructions** of single functions, the same wherever the same program runs ([`mod@instructions`]).
 //!
 //! Pure: the day comes in, nothing is read, nothing is measured. Reading order: [`Budgets`] (what is allowed), [`evaluate`]
 //! (what was seen), [`exit_code`] (what that comes to), [`mod@accept`] (what was seen becomes what is allowed).
@@ -14,14 +15,19 @@ mod budgets;
 mod ceilings;
 mod comparisons;
 mod counts;
+mod instructions;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, accept};
-pub use budgets::{Allowance, Budgets, Ceiling, CountBudget, CountBudgets, Erratic, Margin, SCHEMA, Shape};
+pub use accept::{Accepted, accept, accept_instructions};
+pub use budgets::{
+    Allowance, Budgets, Ceiling, CountBudget, CountBudgets, Erratic, InstructionBudgets, Margin, SCHEMA,
+    Shape,
+};
 pub use ceilings::ceilings;
 pub use comparisons::comparisons;
 pub use counts::counts;
+pub use instructions::instructions;
 
 /// Why budgets can't be used.
 #[derive(Debug, thiserror::Error)]

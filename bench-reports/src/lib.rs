@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`schema`] (what is known), [`dist`] (how samples become figures), [`json`] and [`folder`] (how it is
 //! kept), [`text`] and [`html`] (how it is shown), [`seed_table`] (what it is held against); [`compare`] (whether one side is
-//! slower than another), [`threshold`] and [`gates`] (whether it is within what it may cost);
+//! slower than another), [`instructions`], [`threshold`] and [`gates`] (whether it is within what it may cost);
 //! [`hlog`] and [`export`] (how others read it).
 
 pub mod compare;
@@ -14,6 +14,7 @@ pub mod gates;
 mod headline;
 pub mod hlog;
 pub mod html;
+pub mod instructions;
 pub mod json;
 mod losses;
 mod ratio;

@@ -287,12 +287,15 @@ pub struct Counts {
     pub critical: CountSet,
     /// Nobody waited for it.
     pub background: CountSet,
-    /// What else was counted on the critical path, such as `allocations` or `instructions`.
+    /// What else was counted on the critical path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_critical: BTreeMap<String, f64>,
     /// What else was counted behind it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_background: BTreeMap<String, f64>,
+    /// What the service's whole process did, where nobody can tell who waited for which part: `allocations`, `allocated_bytes`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub process: BTreeMap<String, f64>,
 }
 
 /// One set of counts, each per rollout.

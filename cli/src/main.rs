@@ -12,6 +12,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mipro_allocations::Counting;
+
+/// The system's; counts where [`mipro_allocations::VARIABLE`] asks for it, as `mipro gate` does of its services.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// How long tasks that ignore their shutdown may hold the process after its command has ended.
 const RUNTIME_LINGER: Duration = Duration::from_secs(1);
@@ -22,6 +27,9 @@ async fn live(cli: args::Cli) -> anyhow::Result<exit::Code> {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(mipro_allocations::VARIABLE).is_some_and(|value| value == "1") {
+        mipro_allocations::count_from_now();
+    }
     let cli = args::Cli::parse();
     commands::init_logging(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -41,6 +41,9 @@ impl Bed<'_> {
     pub(crate) fn service_env(&self) -> Vec<(String, String)> {
         let mut env = self.stack.service_env();
         env.push(api_keys());
+        if self.options.count_allocations {
+            env.push((mipro_allocations::VARIABLE.to_owned(), "1".to_owned()));
+        }
         env
     }
 

@@ -65,6 +65,7 @@ pub fn ladder(options: &BenchOptions, budgets: &Budgets) -> Result<BenchOptions,
         history: 0,
         loss: false,
         ablate: false,
+        count_allocations: true,
         ..options.clone()
     };
     let Some(shape) = &budgets.run else { return Ok(serial) };

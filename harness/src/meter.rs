@@ -1,4 +1,4 @@
-//! Readings before and after a rung: what went over the wire, how often the log was synced, and what each process used.
+//! Readings before and after a rung: what went over the wire, what the service counted, and what each process used.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use mipro_testbed::stack::WireCounts;
 use crate::bed::Bed;
 use crate::options::Error;
 use crate::roles::Server;
-use crate::service_client::ServiceClient;
+use crate::service_client::{Counted, ServiceClient};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Processes(pub(crate) BTreeMap<String, ProcessReport>);
@@ -30,7 +30,7 @@ pub(crate) struct Meter {
     pub(crate) wire: WireCounts,
     pub(crate) processes: Processes,
     /// Since the service's start.
-    pub(crate) log_syncs: u64,
+    pub(crate) counted: Counted,
 }
 
 impl Meter {
@@ -38,15 +38,15 @@ impl Meter {
         Ok(Self {
             wire: bed.stack.wire_counts().await?,
             processes: Self::processes(bed, service),
-            log_syncs: Self::log_syncs(service).await?,
+            counted: Self::counted(service).await?,
         })
     }
 
-    /// To be read while the service runs; 0 without one.
-    pub(crate) async fn log_syncs(service: Option<&Server>) -> Result<u64, Error> {
+    /// To be read while the service runs; nothing without one.
+    pub(crate) async fn counted(service: Option<&Server>) -> Result<Counted, Error> {
         match service {
-            Some(service) => ServiceClient::new(&service.url)?.log_syncs().await,
-            None => Ok(0),
+            Some(service) => ServiceClient::new(&service.url)?.counted().await,
+            None => Ok(Counted::default()),
         }
     }
 

@@ -62,6 +62,8 @@ pub struct BenchOptions {
     pub loss: bool,
     /// Measure each optimization by itself, too, and what distance costs.
     pub ablate: bool,
+    /// Have services count their allocations, which costs them a little: for gates, whose figures are counts.
+    pub count_allocations: bool,
     /// The command line, for the report.
     pub command: String,
 }

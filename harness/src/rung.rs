@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use mipro_allocations::Totals;
 use mipro_bench_reports::{CountSet, DatabaseReport, Rung};
 use mipro_loadgen::{Outcome, Progress};
 use mipro_telemetry::clock;
@@ -57,7 +58,7 @@ pub(crate) async fn measure(
     let began = clock::now();
     let outcome = mipro_loadgen::run(load.clone(), progress, cancel.clone()).await.map_err(failed)?;
     let used = Meter::processes(bed, service.as_ref()).since(&before.processes);
-    let log_syncs = Meter::log_syncs(service.as_ref()).await?.saturating_sub(before.log_syncs);
+    let counted = Meter::counted(service.as_ref()).await?.since(before.counted);
     let database = DatabaseReport { server_execution_us: bed.stack.server_execution_us().await? };
 
     let mut rung = filled(plan, &outcome, used, database);
@@ -72,7 +73,8 @@ pub(crate) async fn measure(
             doubt(&mut rung, reason.to_owned());
         }
         let total = bed.stack.wire_counts().await?.since(&before.wire);
-        background(&mut rung, plan, &total, log_syncs);
+        background(&mut rung, plan, &total, counted.log_syncs);
+        process(&mut rung, counted.allocated);
         if bed.options.loss && !cancel.is_cancelled() {
             rung.loss = loss::measure(bed, plan).await?;
         }
@@ -152,6 +154,15 @@ fn background(rung: &mut Rung, plan: &RungPlan, total: &WireCounts, log_syncs: u
         llm_calls: 0.0,
         log_syncs: log_syncs as f64 / rollouts,
     };
+}
+
+/// What the service's process asked its allocator for while the load ran, per rollout that succeeded. Not split: an allocation does
+/// not know who waits for it. What it took to tell the first reading, less what was already in it, is among them.
+fn process(rung: &mut Rung, allocated: Option<Totals>) {
+    let Some(Totals { allocations, bytes }) = allocated.filter(|_| rung.accounting.ok > 0) else { return };
+    let rollouts = rung.accounting.ok as f64;
+    rung.counts.process.insert("allocations".to_owned(), allocations as f64 / rollouts);
+    rung.counts.process.insert("allocated_bytes".to_owned(), bytes as f64 / rollouts);
 }
 
 #[cfg(test)]

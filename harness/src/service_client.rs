@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mipro_allocations::Totals;
+use mipro_telemetry::prometheus::{Name, names};
 use mipro_testbed::history::{Event, Kind};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -68,19 +70,17 @@ impl ServiceClient {
         level.ok_or_else(|| Error::Unexpected("the service's health names no durability".to_owned()))
     }
 
-    /// How often the service's log has been synced since it started; 0 where there is no log.
-    pub(crate) async fn log_syncs(&self) -> Result<u64, Error> {
+    /// What the service has counted since it started.
+    pub(crate) async fn counted(&self) -> Result<Counted, Error> {
         let request = self.http.get(format!("{}/metrics", self.root));
-        Ok(log_syncs(&self.text("the service's metrics", request).await?))
+        Ok(Counted::on(&self.text("the service's metrics", request).await?))
     }
 
     /// Requests in flight, this one among them; `None` where the service does not tell.
     pub(crate) async fn in_flight(&self) -> Option<u64> {
         let page =
             self.text("the service's metrics", self.http.get(format!("{}/metrics", self.root))).await.ok()?;
-        let name = mipro_telemetry::prometheus::names::REQUESTS_IN_FLIGHT.name;
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        line.trim().parse::<f64>().ok().map(|count| count as u64)
+        sample(&page, names::REQUESTS_IN_FLIGHT)
     }
 
     /// Reports a rollout's reward and end. The version acknowledged, or `None` when it was not.
@@ -122,9 +122,41 @@ impl ServiceClient {
     }
 }
 
+/// What a service counts of itself, since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Syncs of its log; 0 where there is none.
+    pub(crate) log_syncs: u64,
+    /// What it asked its allocator for; `None` where it was not asked to count.
+    pub(crate) allocated: Option<Totals>,
+}
+
+impl Counted {
+    fn on(page: &str) -> Self {
+        let allocated = sample(page, names::ALLOCATIONS).zip(sample(page, names::ALLOCATED_BYTES));
+        let allocated = allocated.map(|(allocations, bytes)| Totals { allocations, bytes });
+        Self { log_syncs: log_syncs(page), allocated }
+    }
+
+    /// What was counted between `before` and this.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let allocated = self.allocated.zip(before.allocated).map(|(after, before)| Totals {
+            allocations: after.allocations.saturating_sub(before.allocations),
+            bytes: after.bytes.saturating_sub(before.bytes),
+        });
+        Self { log_syncs: self.log_syncs.saturating_sub(before.log_syncs), allocated }
+    }
+}
+
+/// The sample of a metric without labels on a page of metrics.
+fn sample(page: &str, metric: Name) -> Option<u64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(metric.name)?.strip_prefix(' '))?;
+    line.trim().parse::<f64>().ok().map(|count| count as u64)
+}
+
 /// Syncs of the log on a page of metrics.
 fn log_syncs(page: &str) -> u64 {
-    let name = mipro_telemetry::prometheus::names::STAGE_SECONDS.name;
+    let name = names::STAGE_SECONDS.name;
     let stage = format!("stage=\"{}\"", mipro_telemetry::Stage::LogSync.name());
     let counts = page.lines().filter(|line| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with("_count{") && rest.contains(&stage))

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mipro_telemetry::Breakdown;
-use mipro_telemetry::server_timing::{breakdown_from, parse};
+use mipro_telemetry::server_timing::{HEADER, breakdown_from, parse};
+use reqwest::header::{HeaderMap, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::join;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::run::{Pass, run_pass};
@@ -56,6 +58,22 @@ impl Session for Synthetic {
     fn books(&self) -> Books {
         Books::Expected
     }
+}
+
+/// The headers of the answer to a rollout's first call.
+#[must_use]
+pub fn headers() -> HeaderMap {
+    [(HEADER.parse().expect("it is a header's name"), HeaderValue::from_static(BOOKS[0]))]
+        .into_iter()
+        .collect()
+}
+
+/// What the generator reads in an answer's headers: requests behind it, whether one's times don't add up, and the LLM's part in
+/// nanoseconds.
+#[must_use]
+pub fn join(headers: &HeaderMap) -> (usize, bool, u64) {
+    let books = join::books(headers);
+    (books.len(), books.iter().any(join::sum_is_off), books.iter().map(join::llm_ns).sum())
 }
 
 /// Makes and records so many on so many lanes.

@@ -212,7 +212,16 @@ impl Metrics {
             page.counter(names::REQUESTS, &labels, count as f64);
         }
         page.recorders(&self.recorders.snapshot());
+        allocations(&mut page);
         page
+    }
+}
+
+/// Last, so that most of what this page itself takes is in its own total and not in the next one's.
+fn allocations(page: &mut Exposition) {
+    if let Some(totals) = mipro_allocations::totals() {
+        page.counter(names::ALLOCATIONS, &[], totals.allocations as f64);
+        page.counter(names::ALLOCATED_BYTES, &[], totals.bytes as f64);
     }
 }
 

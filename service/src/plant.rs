@@ -1,7 +1,7 @@
-//! Faults of cost, planted on purpose: one more database query, object or log sync a rollout, so that it can be shown that the
-//! count gates catch it, and which stage they name.
+//! Faults of cost, planted on purpose: one more database query, object or log sync a rollout, or a hundred allocations, so that it
+//! can be shown that the count gates catch it, and which stage they name.
 //!
-//! `MIPRO_PLANT=db_query|s3_put|log_sync` plants one, with every reward. Only in builds with debug assertions; in a release
+//! `MIPRO_PLANT=db_query|s3_put|log_sync|allocations` plants one, with every reward. Only in builds with debug assertions; in a release
 //! build nothing is read and nothing is planted.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::Stores;
 pub const VARIABLE: &str = "MIPRO_PLANT";
 
 /// What can be planted.
-pub const FAULTS: [&str; 3] = ["db_query", "s3_put", "log_sync"];
+pub const FAULTS: [&str; 4] = ["db_query", "s3_put", "log_sync", "allocations"];
 
 /// The engine with the planted fault, or as it is.
 #[must_use]
@@ -59,7 +59,11 @@ mod planted {
         DbQuery,
         S3Put,
         LogSync,
+        Allocations,
     }
+
+    /// What a rollout allocates too often: a few in a hundred of what it does.
+    const ALLOCATIONS: usize = 100;
 
     pub(super) fn wrap(engine: Arc<dyn Engine>, stores: &Stores) -> Arc<dyn Engine> {
         let Ok(name) = std::env::var(super::VARIABLE) else { return engine };
@@ -68,6 +72,7 @@ mod planted {
             "db_query" => Fault::DbQuery,
             "s3_put" => Fault::S3Put,
             "log_sync" => Fault::LogSync,
+            "allocations" => Fault::Allocations,
             other => panic!("{} names no fault: {other}; faults are {:?}", super::VARIABLE, super::FAULTS),
         };
         tracing::warn!(fault = name, "a fault is planted");
@@ -90,6 +95,9 @@ mod planted {
                     self.stores.blobs.put(&key, bytes, PutRule::Overwrite, Stage::S3Put, ledger).await?;
                 }
                 Fault::LogSync => OWED.store(true, Ordering::Relaxed),
+                Fault::Allocations => {
+                    (0..ALLOCATIONS).for_each(|_| drop(std::hint::black_box(Box::new([0_u8; 64]))));
+                }
             }
             Ok(())
         }

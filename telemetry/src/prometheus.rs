@@ -88,6 +88,10 @@ pub mod names {
         SAVES = "mipro_saves_total", "Whole states saved.";
         /// Counter.
         SAVE_FAILURES = "mipro_save_failures_total", "Saves that failed and will be tried again.";
+        /// Counter; only where the process was asked to count.
+        ALLOCATIONS = "mipro_alloc_total", "Calls that asked the allocator for memory, since the process began to count.";
+        /// Counter; only where the process was asked to count.
+        ALLOCATED_BYTES = "mipro_alloc_bytes_total", "Bytes that those calls asked for.";
         /// Gauge.
         BUILD_INFO = "mipro_build_info", "Always 1; the labels say which build this is.";
         /// Gauge.

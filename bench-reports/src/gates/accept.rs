@@ -1,10 +1,13 @@
 //! What was counted becomes what is allowed: the counts of `budgets.toml` rewritten from a report, and nothing else of it.
 
+use std::collections::BTreeMap;
+
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::counts::{count_of, countable};
 use super::{Budgets, Error};
 use crate::format::per_rollout;
+use crate::instructions::{Instructions, Toolchain};
 use crate::schema::Report;
 
 /// New text for `budgets.toml`, and what became of the old.
@@ -28,7 +31,7 @@ pub fn accept(text: &str, report: &Report) -> Result<Accepted, Error> {
     let mut document: DocumentMut = text.parse().map_err(|error| Error::Edit(Box::new(error)))?;
     let mut accepted = Accepted { text: String::new(), changed: vec![], kept: vec![] };
     for (rung, of) in &budgets.counts {
-        for (part, counts) in [("critical", &of.critical), ("background", &of.background)] {
+        for (part, counts) in of.parts() {
             for (count, budget) in counts {
                 let name = format!("{rung} {part}.{count}");
                 let seen = countable(&budgets, report, rung).and_then(|measured| {
@@ -58,6 +61,76 @@ pub fn accept(text: &str, report: &Report) -> Result<Accepted, Error> {
     }
     accepted.text = document.to_string();
     Ok(accepted)
+}
+
+/// Puts counts of instructions into the budgets' table of them: each scene that was counted, also one that has no budget yet, and
+/// the toolchain they are of. Where that is another one than before, every scene has to have been counted; else nothing is taken,
+/// for the old figures would stand beside new ones that they can't be held against. So does a text without `[instructions]`.
+///
+/// # Errors
+/// When `text` is no budgets file.
+pub fn accept_instructions(text: &str, counted: &[Instructions]) -> Result<Accepted, Error> {
+    let budgets = Budgets::parse(text)?;
+    let mut document: DocumentMut = text.parse().map_err(|error| Error::Edit(Box::new(error)))?;
+    let mut accepted = Accepted { text: text.to_owned(), changed: vec![], kept: vec![] };
+    let (Some(budget), Some(first)) = (&budgets.instructions, counted.first()) else {
+        accepted.kept.push("instructions: no counts, or no [instructions] to put them into".to_owned());
+        return Ok(accepted);
+    };
+    if let Some(other) = counted.iter().find_map(|of| first.toolchain.difference(&of.toolchain)) {
+        accepted.kept.push(format!("instructions: counted with several toolchains ({other})"));
+        return Ok(accepted);
+    }
+    let scenes: BTreeMap<&String, f64> =
+        counted.iter().flat_map(|of| &of.scenes).map(|(name, count)| (name, tenths(count.each()))).collect();
+    let missing = budget.scenes.keys().filter(|name| !scenes.contains_key(name));
+    accepted.kept.extend(missing.map(|name| format!("instructions {name}: not counted")));
+    let moved = budget.toolchain.difference(&first.toolchain);
+    if moved.is_some() && !accepted.kept.is_empty() {
+        return Ok(accepted);
+    }
+    let Some(table) = find(&mut document, &["instructions"]).and_then(Item::as_table_like_mut) else {
+        return Ok(accepted);
+    };
+    if let Some(moved) = moved {
+        put_toolchain(table, &first.toolchain);
+        accepted.changed.push(format!("instructions: {moved}"));
+    }
+    if !table.contains_key("scenes") {
+        table.insert("scenes", toml_edit::table());
+    }
+    let Some(places) = table.get_mut("scenes").and_then(Item::as_table_like_mut) else { return Ok(accepted) };
+    for (name, seen) in scenes {
+        let old = budget.scenes.get(name);
+        if old.is_some_and(|old| (seen - old).abs() < 1e-9) {
+            continue;
+        }
+        match places.get_mut(name) {
+            Some(item) => set(item, seen),
+            None => drop(places.insert(name, toml_edit::value(seen))),
+        }
+        let old = old.map_or_else(|| "no budget".to_owned(), |old| format!("{old:.1}"));
+        accepted.changed.push(format!("instructions {name}: {old} → {seen:.1}"));
+    }
+    accepted.text = document.to_string();
+    Ok(accepted)
+}
+
+/// One digit after the point: what is left of a division by the number of operations.
+fn tenths(count: f64) -> f64 {
+    (count * 10.0).round() / 10.0
+}
+
+fn put_toolchain(table: &mut dyn TableLike, toolchain: &Toolchain) {
+    let Toolchain { rustc, target, valgrind, libc, simd } = toolchain;
+    let parts =
+        [("rustc", rustc), ("target", target), ("valgrind", valgrind), ("libc", libc), ("simd", simd)];
+    let Some(place) = table.get_mut("toolchain").and_then(Item::as_table_like_mut) else { return };
+    for (name, value) in parts {
+        if let Some(item) = place.get_mut(name) {
+            replace(item, Value::from(value.as_str()));
+        }
+    }
 }
 
 /// Three digits after the point: what is left of a division by the number of rollouts.

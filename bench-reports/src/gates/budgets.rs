@@ -14,6 +14,15 @@
 //! db_round_trips = 18
 //! s3_bytes = { value = 289120, soft = "5%", hard = "20%" }
 //!
+//! [counts.bounded.process]               # of the service's whole process, whoever waits
+//! allocations = { value = 1500, hard = "2%" }
+//!
+//! [instructions]                         # an operation of a scene, as callgrind counts them
+//! soft = "2%"
+//! hard = "5%"
+//! toolchain = { rustc = "1.95.0 (…)", target = "x86_64-unknown-linux-gnu", valgrind = "3.19.0", libc = "glibc 2.36", simd = "avx2" }
+//! scenes = { "service/tpe.suggest_8" = 5120.5 }
+//!
 //! [[ceilings]]
 //! rung = "parallel"
 //! soft = "overhead:med<5ms"
@@ -34,6 +43,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Error;
 use crate::compare::{Endpoint, Rules};
+use crate::instructions::Toolchain;
 use crate::schema::Rung;
 use crate::threshold::Threshold;
 
@@ -55,6 +65,9 @@ pub struct Budgets {
     /// By rung.
     #[serde(default)]
     pub counts: BTreeMap<String, CountBudgets>,
+    /// What single functions may take; of no report.
+    #[serde(default)]
+    pub instructions: Option<InstructionBudgets>,
     /// Bounds on one rung's own figures.
     #[serde(default)]
     pub ceilings: Vec<Ceiling>,
@@ -89,6 +102,32 @@ pub struct CountBudgets {
     /// What nobody waits for.
     #[serde(default)]
     pub background: BTreeMap<String, CountBudget>,
+    /// What the service's whole process does, where nobody can tell who waits for which part of it.
+    #[serde(default)]
+    pub process: BTreeMap<String, CountBudget>,
+}
+
+impl CountBudgets {
+    /// All parts by name.
+    pub(crate) fn parts(&self) -> [(&'static str, &BTreeMap<String, CountBudget>); 3] {
+        [("critical", &self.critical), ("background", &self.background), ("process", &self.process)]
+    }
+}
+
+/// What an operation of each scene may take, and what the figures are figures of.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstructionBudgets {
+    /// More than a figure by more than this is said, and passes.
+    #[serde(default)]
+    pub soft: Option<Allowance>,
+    /// More than a figure by more than this fails.
+    pub hard: Allowance,
+    /// Counts of another one are held against nothing.
+    pub toolchain: Toolchain,
+    /// Instructions an operation, by `room/scene`.
+    #[serde(default)]
+    pub scenes: BTreeMap<String, f64>,
 }
 
 /// What one count may be, per rollout. A bare number is exact: not one more in a whole run.

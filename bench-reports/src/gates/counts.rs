@@ -19,7 +19,7 @@ pub fn counts(budgets: &Budgets, report: &Report, today: Date) -> Vec<GateOutcom
     let mut outcomes = Vec::new();
     for (name, of) in &budgets.counts {
         let rung = countable(budgets, report, name);
-        for (part, counts) in [("critical", &of.critical), ("background", &of.background)] {
+        for (part, counts) in of.parts() {
             for (count, budget) in counts {
                 let seen = rung.as_ref().map_err(Clone::clone).and_then(|rung| {
                     count_of(rung, part, count)
@@ -109,10 +109,11 @@ fn stages(count: &str, rung: &Rung, background: bool) -> String {
     }
 }
 
-/// A count by its name in the report, or `calls.<stage>`: how often a stage ran on the critical path.
+/// A count by its name in the report (of the process only what the harness put there), or `calls.<stage>`: how often a stage ran on the critical path.
 pub(super) fn count_of(rung: &Rung, part: &str, name: &str) -> Option<f64> {
     let counts = &rung.counts;
     let (set, extra) = match part {
+        "process" => return counts.process.get(name).copied(),
         "critical" => (&counts.critical, &counts.extra_critical),
         "background" => (&counts.background, &counts.extra_background),
         _ => return None,

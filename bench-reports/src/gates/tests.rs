@@ -328,7 +328,7 @@ fn budgets_that_make_no_sense_are_refused() {
       |
     2 | [counts.blob.foreground]
       |              ^^^^^^^^^^
-    unknown field `foreground`, expected `critical` or `background`
+    unknown field `foreground`, expected one of `critical`, `background`, `process`
 
     budgets: TOML parse error at line 4, column 8
       |

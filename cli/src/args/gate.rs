@@ -12,6 +12,7 @@ use super::ground::GroundArgs;
   mipro gate                                        counts and ceilings: under a minute
   mipro gate --base origin/main                     and a comparison with that revision
   mipro gate --accept                               what was counted becomes what is allowed
+  mipro gate --instructions                         what the benches counted in target/instructions
   mipro gate --base HEAD~1 --on-inconclusive pass   for pull requests")]
 pub(crate) struct GateArgs {
     /// What is allowed
@@ -25,6 +26,10 @@ pub(crate) struct GateArgs {
     /// Write what was counted into the budgets
     #[arg(long, conflicts_with = "base")]
     pub(crate) accept: bool,
+
+    /// Judge what the benches counted (`just instructions`), and nothing else: a file, or a directory of files. Starts nothing
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "target/instructions", conflicts_with_all = ["base", "markdown"])]
+    pub(crate) instructions: Option<PathBuf>,
 
     /// Write a Markdown summary, fit for a pull request, to this file
     #[arg(long, value_name = "FILE")]

@@ -64,6 +64,7 @@ fn options(args: &BenchArgs) -> anyhow::Result<BenchOptions> {
         quick: args.quick,
         loss: !args.no_loss,
         ablate: args.ablate,
+        count_allocations: false,
         command: command_line(args),
         ..ground::options(&args.ground, args.link.clone(), llm)?
     })

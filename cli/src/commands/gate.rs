@@ -22,10 +22,16 @@ use super::screen::Screen;
 use crate::args::{GateArgs, Inconclusive, ReportFormat};
 use crate::exit::Code;
 
+mod instructions;
+
 pub(crate) async fn run(args: GateArgs) -> anyhow::Result<Code> {
     let budgets_text = std::fs::read_to_string(&args.budgets)
         .with_context(|| format!("{} could not be read", args.budgets.display()))?;
-    let options = options(&args, Budgets::parse(&budgets_text)?)?;
+    let budgets = Budgets::parse(&budgets_text)?;
+    if let Some(path) = &args.instructions {
+        return instructions::run(&args, path, &budgets, &budgets_text);
+    }
+    let options = options(&args, budgets)?;
     check_dataset(args.ground.dataset.as_deref())?;
     let interrupt = Interrupt::watch()?;
     let scratch = Scratch::new(&mipro_harness::environment::scratch_parent())?;
@@ -56,7 +62,10 @@ pub(crate) async fn run(args: GateArgs) -> anyhow::Result<Code> {
     if let Some(code) = interrupt.code() {
         return Ok(code);
     }
-    if args.accept { accept(&args.budgets, &budgets_text, &kept.report) } else { Ok(code) }
+    if !args.accept {
+        return Ok(code);
+    }
+    accept(&args.budgets, &gates::accept(&budgets_text, &kept.report)?)
 }
 
 fn code(outcomes: &[GateOutcome], on_inconclusive: Inconclusive) -> Code {
@@ -117,8 +126,7 @@ fn text(outcomes: &[GateOutcome], code: Code) -> String {
     text
 }
 
-fn accept(path: &Path, text: &str, report: &mipro_bench_reports::Report) -> anyhow::Result<Code> {
-    let accepted = gates::accept(text, report)?;
+fn accept(path: &Path, accepted: &gates::Accepted) -> anyhow::Result<Code> {
     std::fs::write(path, &accepted.text)
         .with_context(|| format!("{} could not be written", path.display()))?;
     let mut said = format!("accepted {} changed counts into {}\n", accepted.changed.len(), path.display());

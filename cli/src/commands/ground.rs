@@ -33,6 +33,7 @@ pub(crate) fn options(args: &GroundArgs, link: LinkSpec, llm: String) -> anyhow:
         drain: args.drain,
         loss: false,
         ablate: false,
+        count_allocations: false,
         command: String::new(),
     })
 }

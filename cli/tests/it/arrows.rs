@@ -7,16 +7,22 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Member → the members it may use in what it ships.
 const SHIPPED: &[(&str, &[&str])] = &[
     ("mipro-telemetry", &[]),
+    ("mipro-allocations", &[]),
+    ("mipro-microbench", &["mipro-bench-reports"]),
     ("mipro-bench-reports", &["mipro-telemetry"]),
     ("mipro-testbed", &["mipro-telemetry"]),
     ("mipro-mock-llm", &["mipro-telemetry"]),
-    ("mipro-service", &["mipro-telemetry"]),
+    ("mipro-service", &["mipro-telemetry", "mipro-allocations"]),
     ("mipro-loadgen", &["mipro-telemetry", "mipro-bench-reports"]),
-    ("mipro-harness", &["mipro-telemetry", "mipro-bench-reports", "mipro-loadgen", "mipro-testbed"]),
+    (
+        "mipro-harness",
+        &["mipro-telemetry", "mipro-allocations", "mipro-bench-reports", "mipro-loadgen", "mipro-testbed"],
+    ),
     (
         "mipro-cli",
         &[
             "mipro-telemetry",
+            "mipro-allocations",
             "mipro-bench-reports",
             "mipro-loadgen",
             "mipro-testbed",
@@ -27,8 +33,12 @@ const SHIPPED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What tests may use besides.
-const IN_TESTS: &[(&str, &[&str])] = &[("mipro-service", &["mipro-testbed", "mipro-mock-llm"])];
+/// What tests and benches may use besides.
+const IN_TESTS: &[(&str, &[&str])] = &[
+    ("mipro-allocations", &["mipro-telemetry"]),
+    ("mipro-microbench", &["mipro-telemetry", "mipro-service", "mipro-loadgen"]),
+    ("mipro-service", &["mipro-testbed", "mipro-mock-llm"]),
+];
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 

@@ -23,6 +23,8 @@ s3_put = 0
 llm_calls = 1
 [counts.bounded.background]
 log_syncs = 3
+[counts.bounded.process]
+allocations = { value = 0, hard = 1000000 }
 "#;
 
 fn budgets(dir: &Path, text: &str) -> PathBuf {
@@ -45,7 +47,7 @@ fn a_build_within_its_budgets_passes_with_a_summary() {
     let summary = dir.path().join("summary.md");
     let (code, stdout, stderr) = gate(dir.path(), BUDGETS, &["--markdown", summary.to_str().unwrap()], &[]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    assert!(stdout.starts_with("PASS: 8 of 8 gates hold"), "{stdout}");
+    assert!(stdout.starts_with("PASS: 9 of 9 gates hold"), "{stdout}");
     assert!(std::fs::read_to_string(summary).unwrap().contains('|'), "a table");
 }
 
@@ -115,4 +117,58 @@ fn a_ceiling_is_held_and_a_base_is_compared_with() {
     let (code, stdout, _) = gate(dir.path(), &impossible, &more, &[]);
     assert_eq!(code, Some(99), "{stdout}");
     assert!(!stdout.contains("overhead p50"), "nobody waits for a comparison to hear of it: {stdout}");
+}
+
+/// What a run without a fault counts is accepted; then the same passes, and a hundred allocations more a rollout do not.
+#[test]
+fn a_hundred_more_allocations_a_rollout_are_caught() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = "schema = \"mipro.budgets/1\"\n[counts.bounded.process]\nallocations = { value = 1, hard = \"5%\" }\n";
+    assert_eq!(gate(dir.path(), old, &["--accept"], &[]).0, Some(0));
+    let new = std::fs::read_to_string(dir.path().join("budgets.toml")).unwrap();
+    let (code, stdout, stderr) = gate(dir.path(), &new, &[], &[]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let (code, stdout, stderr) = gate(dir.path(), &new, &[], &[("MIPRO_PLANT", "allocations")]);
+    assert_eq!(code, Some(99), "{stdout}{stderr}");
+    assert!(stdout.contains("BREACH        bounded process.allocations"), "{stdout}");
+}
+
+/// As `cargo bench --bench instructions` leaves them.
+fn instructions(rustc: &str, each: u64) -> String {
+    format!(
+        r#"{{"schema": "mipro.instructions/1",
+            "toolchain": {{"rustc": "{rustc}", "target": "t", "valgrind": "3.19.0", "libc": "glibc 2.36", "simd": "avx2"}},
+            "scenes": {{"service/tpe.suggest_8": {{"instructions": {each}, "operations": 1}}}}}}"#
+    )
+}
+
+#[test]
+fn instructions_are_judged_from_what_the_benches_wrote() {
+    const BUDGETS: &str = "schema = \"mipro.budgets/1\"\n[instructions]\nhard = \"5%\"\n[instructions.toolchain]\nrustc = \"1\"\n\
+        target = \"t\"\nvalgrind = \"3.19.0\"\nlibc = \"glibc 2.36\"\nsimd = \"avx2\"\n[instructions.scenes]\n\
+        \"service/tpe.suggest_8\" = 1000\n";
+    let dir = tempfile::tempdir().unwrap();
+    let counts = dir.path().join("counts");
+    std::fs::create_dir(&counts).unwrap();
+    let judged = |rustc: &str, each: u64, more: &[&str]| {
+        std::fs::write(counts.join("service.json"), instructions(rustc, each)).unwrap();
+        let (budgets, counts) = (budgets(dir.path(), BUDGETS), counts.to_str().unwrap());
+        let (status, stdout, stderr) = run(
+            &[&["gate", "--budgets", budgets.to_str().unwrap(), "--instructions", counts], more].concat(),
+            &[],
+        );
+        (status.code(), format!("{stdout}{stderr}"))
+    };
+    let (code, said) = judged("1", 1_049, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = judged("1", 1_051, &[]);
+    assert_eq!(code, Some(99), "{said}");
+    assert!(said.contains("BREACH        service/tpe.suggest_8 instructions: 1,051"), "{said}");
+    let (code, said) = judged("2", 9_999, &["--on-inconclusive", "pass"]);
+    assert_eq!(code, Some(0), "another compiler: {said}");
+    assert!(said.contains("skipped: the budget is of another toolchain"), "{said}");
+    let (code, said) = judged("2", 9_999, &["--accept"]);
+    assert_eq!(code, Some(0), "{said}");
+    let accepted = std::fs::read_to_string(dir.path().join("budgets.toml")).unwrap();
+    assert!(accepted.contains("rustc = \"2\"") && accepted.contains("= 9999"), "{accepted}");
 }

@@ -26,6 +26,7 @@ fn options() -> BenchOptions {
         drain: Duration::from_secs(5),
         loss: true,
         ablate: true,
+        count_allocations: false,
         command: String::new(),
     }
 }
@@ -42,7 +43,7 @@ fn what_is_budgeted_is_measured_one_rollout_at_a_time() {
     let ladder = ladder_of(COUNTS).unwrap();
     assert_eq!(ladder.rungs, [RungName::Blob, RungName::Pooled, RungName::Bounded]);
     assert_eq!((ladder.systems, ladder.concurrency, ladder.history, ladder.loss), (1, 1, 0, false));
-    assert_eq!(ladder.rollouts, Some(ROLLOUTS));
+    assert_eq!((ladder.rollouts, ladder.count_allocations), (Some(ROLLOUTS), true));
     assert!(ladder_of("").is_err(), "nothing is budgeted");
 }
 

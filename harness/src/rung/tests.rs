@@ -63,3 +63,16 @@ fn a_rung_without_a_finished_rollout_has_no_counts() {
     assert_eq!(rung.counts.background, CountSet::default());
     assert!(rung.validity.ok);
 }
+
+#[test]
+fn allocations_are_shared_among_the_rollouts_that_succeeded() {
+    let mut rung = blob(10);
+    process(&mut rung, Some(Totals { allocations: 15_005, bytes: 1_000_000 }));
+    let of = |name: &str| rung.counts.process[name];
+    assert_eq!((of("allocations"), of("allocated_bytes")), (1_500.5, 100_000.0));
+    let mut none = blob(0);
+    process(&mut none, Some(Totals { allocations: 1, bytes: 1 }));
+    let mut silent = blob(10);
+    process(&mut silent, None);
+    assert!(none.counts.process.is_empty() && silent.counts.process.is_empty(), "not counted is not none");
+}

@@ -1,4 +1,4 @@
-use mipro_telemetry::prometheus::Exposition;
+use mipro_telemetry::prometheus::{Exposition, names};
 use mipro_telemetry::{Operation, Recorders, Stage};
 
 use super::*;
@@ -19,4 +19,22 @@ fn syncs_are_counted_from_the_page_as_it_is_written() {
         recorders.record(&ledger.finish());
     }
     assert_eq!(log_syncs(&page(&recorders)), 3, "{}", page(&recorders));
+}
+
+#[test]
+fn allocations_are_those_between_two_pages_and_none_where_nobody_counts() {
+    let page = |totals: Option<(f64, f64)>| {
+        let mut page = Exposition::new();
+        page.gauge(names::BUILD_INFO, &[], 1.0);
+        if let Some((allocations, bytes)) = totals {
+            page.counter(names::ALLOCATIONS, &[], allocations);
+            page.counter(names::ALLOCATED_BYTES, &[], bytes);
+        }
+        Counted::on(&page.finish())
+    };
+    let (before, after) = (page(Some((1_000.0, 5e6))), page(Some((12_345_678_901.0, 7e12))));
+    let between = Totals { allocations: 12_345_677_901, bytes: 6_999_995_000_000 };
+    assert_eq!(after.since(before).allocated, Some(between));
+    assert_eq!(page(None).allocated, None);
+    assert_eq!(after.since(page(None)).allocated, None, "a difference needs both");
 }

@@ -143,8 +143,14 @@ const QUEUE_BYTES_MIN: u64 = 64 << 10;
 const CRASH_AT: &str = "MIPRO_CRASH_AT";
 
 /// `MIPRO_*` variables that are read elsewhere: no typing errors.
-const ELSEWHERE: &[&str] =
-    &["MIPRO_CONFIG", "MIPRO_API_KEYS", "MIPRO_API_KEY", "MIPRO_UPSTREAM_API_KEY", "MIPRO_LOG"];
+const ELSEWHERE: &[&str] = &[
+    "MIPRO_CONFIG",
+    "MIPRO_API_KEYS",
+    "MIPRO_API_KEY",
+    "MIPRO_UPSTREAM_API_KEY",
+    "MIPRO_LOG",
+    mipro_allocations::VARIABLE,
+];
 
 /// The images of `bench --stack containers`, whose services inherit its environment.
 const ELSEWHERE_PREFIXES: [&str; 2] = ["MIPRO_POSTGRES_", "MIPRO_S3_"];

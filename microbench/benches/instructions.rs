@@ -1,0 +1,9 @@
+//! How many instructions scenes take: `cargo bench -p mipro-microbench --bench instructions`.
+
+mod scenes;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mipro_microbench::counted(&scenes::all(), env!("CARGO_TARGET_TMPDIR"))
+}
