@@ -1,4 +1,4 @@
-//! How many instructions scenes take: `cargo bench -p mipro-microbench --bench instructions`.
+//! How many instructions scenes take: `just instructions`.
 
 mod scenes;
 

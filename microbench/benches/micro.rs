@@ -1,4 +1,4 @@
-//! How long scenes take: `cargo bench -p mipro-microbench --bench micro`, or with a part of their names behind ` -- `.
+//! How long scenes take: `just micro`, or `just micro PART` for those with it in their names.
 
 mod scenes;
 
