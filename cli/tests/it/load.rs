@@ -190,8 +190,10 @@ async fn plain_requests_can_be_rollouts_of_their_own() {
     let load = |id: &str| {
         let url = format!("{}/{id}/chat/completions", job.proxy_url);
         let body = body.path().to_str().unwrap();
-        let (_, stdout, stderr) =
-            run(&["load", "--url", &url, "--body", body, "-n", "20", "-c", "4", "--quiet", "--format", "json"], &[]);
+        let (_, stdout, stderr) = run(
+            &["load", "--url", &url, "--body", body, "-n", "20", "-c", "4", "--quiet", "--format", "json"],
+            &[],
+        );
         assert_eq!(report(&stdout)["rungs"][0]["accounting"]["ok"], 20, "{stderr}");
     };
     load("{rollout}");
