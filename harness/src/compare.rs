@@ -34,6 +34,8 @@ mod tests;
 pub const MARGIN_DEFAULT: f64 = 0.10;
 /// One-sided error probability over all looks.
 pub(crate) const ALPHA: f64 = 0.05;
+pub use crate::slice::STEAL_PCT_MAX;
+
 /// How long a pilot looks at a side.
 const PILOT: Duration = Duration::from_secs(2);
 /// Every how many pairs it is told how far it is.
@@ -68,6 +70,8 @@ pub struct CompareOptions {
     pub lanes: u32,
     /// How rollouts arrive.
     pub pacing: Pacing,
+    /// A pair is set aside where the hypervisor took more of the machine's time than this, in percent.
+    pub steal_pct_max: f64,
     /// B may take this share longer.
     pub margin: f64,
     /// What an inconclusive look leads to.
@@ -180,7 +184,7 @@ impl<'a> Bench<'a> {
 
     fn alternation<'b>(
         &'b self,
-        lanes: u32,
+        options: &CompareOptions,
         cancel: &'b CancellationToken,
         tell: &'b (dyn Fn(Which, u32) + Sync),
     ) -> Alternation<'b>
@@ -191,7 +195,8 @@ impl<'a> Bench<'a> {
             ground: &self.ground,
             sides: &self.sides,
             size: Size { rollouts: 1, warm_in: 1, rate: None },
-            lanes,
+            lanes: options.lanes,
+            steal_pct_max: options.steal_pct_max,
             started: self.started,
             cancel,
             tell,
@@ -204,7 +209,7 @@ impl<'a> Bench<'a> {
         options: &CompareOptions,
         cancel: &CancellationToken,
     ) -> Result<Pilot, Error> {
-        let alternation = self.alternation(options.lanes, cancel, &|_, _| {});
+        let alternation = self.alternation(options, cancel, &|_, _| {});
         let length = options.slice.unwrap_or(PILOT).min(PILOT);
         let (pace_a, rung_a) = alternation.pilot(Which::A, length).await?;
         let (pace_b, rung_b) = alternation.pilot(Which::B, length).await?;
@@ -226,7 +231,7 @@ impl<'a> Bench<'a> {
                 watcher.step(&format!("pair {}", pair + 1));
             }
         };
-        let mut alternation = Alternation { size, ..self.alternation(options.lanes, cancel, &tell) };
+        let mut alternation = Alternation { size, ..self.alternation(options, cancel, &tell) };
         let judge = |slices: &[Measured]| judge(slices, rules).is_ok_and(|found| found.is_concluded());
         pairs::run(&mut alternation, looks, options.bench.seed, judge).await
     }

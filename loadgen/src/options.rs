@@ -95,6 +95,9 @@ pub struct Options {
     /// Whether a run through a service that does not tell its stages at all is invalid. Where it tells some, the others are
     /// missed either way.
     pub stages_expected: bool,
+    /// Whether waiting for a slot is part of what is measured, as where one side is held against another at a rate that a pilot chose:
+    /// then a rate that the slots can't carry for a while neither refuses the run nor is held against it.
+    pub slots_measured: bool,
     /// Past rollouts the systems already hold; only told on in the report's `state_growth`.
     pub history: u64,
 }
@@ -127,6 +130,7 @@ impl Default for Options {
             schedule: Schedule::Closed,
             record: false,
             stages_expected: true,
+            slots_measured: false,
             history: 0,
         }
     }

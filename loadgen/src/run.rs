@@ -79,6 +79,7 @@ pub(crate) struct Pass {
     pub(crate) deadline: Option<Duration>,
     pub(crate) schedule: Schedule,
     pub(crate) record: bool,
+    pub(crate) slots_measured: bool,
 }
 
 /// What came of a pass.
@@ -104,6 +105,8 @@ pub(crate) struct Offered {
     pub(crate) at_end: Option<(u64, usize)>,
     /// Whether the pacer ever had to wait for room in the backlog.
     pub(crate) backlog_full: bool,
+    /// As [`crate::Options::slots_measured`].
+    pub(crate) slots_measured: bool,
 }
 
 struct Shared<S> {
@@ -311,7 +314,8 @@ impl<S: Session> Shared<S> {
                 (self.pass.duration.unwrap_or(paced.span).min(wall).as_secs_f64(), paced.backlog_full);
             intended = self.censor(&mut sheet, paced);
             let rate = if seconds > 0.0 { intended as f64 / seconds } else { 0.0 };
-            Offered { rate, at_end: watched.at_end, backlog_full }
+            let slots_measured = self.pass.slots_measured;
+            Offered { rate, at_end: watched.at_end, backlog_full, slots_measured }
         });
         sheet.accounting.intended = intended;
         sheet.accounting.unsent = intended.saturating_sub(issued);

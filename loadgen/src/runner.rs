@@ -50,6 +50,8 @@ pub struct Slice {
     pub schedule: Schedule,
     /// As [`Options::record`].
     pub record: bool,
+    /// As [`Options::slots_measured`].
+    pub slots_measured: bool,
 }
 
 impl From<&Options> for Slice {
@@ -66,6 +68,7 @@ impl From<&Options> for Slice {
             deadline: options.deadline,
             schedule: options.schedule.clone(),
             record: options.record,
+            slots_measured: options.slots_measured,
         }
     }
 }
@@ -180,6 +183,7 @@ impl Slice {
             deadline: self.deadline,
             schedule: self.schedule.clone(),
             record: self.record,
+            slots_measured: self.slots_measured,
         }
     }
 }
@@ -193,7 +197,8 @@ async fn run_slice<S: Session>(
 ) -> Result<Ran, Error> {
     validity::descriptors(pass.lanes, S::CONNECTIONS_PER_LANE)?;
     let warm = warm_up(pass, slice.warmup, &session, &cancel).await?;
-    if let Some(warm) = warm.filter(|w| w.sheet.service.count() >= PREFLIGHT_SAMPLES_MIN) {
+    let judged = |warm: &Ran| !pass.slots_measured && warm.sheet.service.count() >= PREFLIGHT_SAMPLES_MIN;
+    if let Some(warm) = warm.filter(judged) {
         let rate = pass.schedule.highest_rate();
         validity::preflight_in_flight(rate, warm.sheet.service.quantile_ns(0.5), pass.lanes)?;
     }

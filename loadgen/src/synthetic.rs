@@ -93,6 +93,7 @@ pub async fn run(rollouts: u64, lanes: usize, progress: Arc<dyn Progress>) -> Re
         deadline: None,
         schedule: Schedule::Closed,
         record: false,
+        slots_measured: false,
     };
     let ran = run_pass(pass, session, progress, CancellationToken::new()).await?;
     Ok(Outcome::new(ran, 0, 1))

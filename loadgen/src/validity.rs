@@ -195,7 +195,7 @@ impl Facts<'_> {
             Some(offered) => self.schedule(offered),
             None => self.lag(&self.sheet.lag, "").into_iter().collect(),
         });
-        reasons.extend(self.open.and_then(|offered| {
+        reasons.extend(self.open.filter(|offered| !offered.slots_measured).and_then(|offered| {
             too_few_slots(offered.rate, self.sheet.service.quantile_ns(0.5)?, self.lanes)
         }));
         if self.sheet.accounting.ok == 0 && reasons.is_empty() {

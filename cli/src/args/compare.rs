@@ -73,6 +73,10 @@ pub(crate) struct PairingArgs {
     #[arg(long, default_value = "10%", value_parser = margin, value_name = "SHARE")]
     pub(crate) margin: f64,
 
+    /// A pair is set aside where the hypervisor took more than this of the machine's time
+    #[arg(long, default_value = "10%", value_parser = share, value_name = "SHARE")]
+    pub(crate) steal_max: f64,
+
     /// Network between services and stores: loopback, same-region, cross-region, or db=12ms,s3=40ms,up=50mbit
     #[arg(long, default_value = "loopback")]
     pub(crate) link: LinkSpec,
@@ -108,15 +112,21 @@ impl From<Inconclusive> for OnInconclusive {
 }
 
 /// Reads `10%` or `0.1` as a share.
-fn margin(text: &str) -> Result<f64, String> {
+fn share(text: &str) -> Result<f64, String> {
     let (number, per) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
     let share =
         number.trim().parse::<f64>().map_err(|_| format!("`{text}` is no share; say 10% or 0.1"))? / per;
-    if share > 0.0 && share.is_finite() {
+    if share >= 0.0 && share.is_finite() {
         Ok(share)
     } else {
-        Err(format!("`{text}` is no margin: it must be above 0"))
+        Err(format!("`{text}` is no share: it must not be negative"))
     }
+}
+
+fn margin(text: &str) -> Result<f64, String> {
+    share(text).and_then(|share| {
+        if share > 0.0 { Ok(share) } else { Err(format!("`{text}` is no margin: it must be above 0")) }
+    })
 }
 
 #[cfg(test)]

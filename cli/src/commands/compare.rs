@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use mipro_bench_reports::{CompareVerdict, Comparison, Report, folder, json};
-use mipro_harness::compare::{CompareOptions, OnInconclusive};
+use mipro_harness::compare::{CompareOptions, OnInconclusive, STEAL_PCT_MAX};
 use mipro_harness::saved::{self, Saved};
 use mipro_harness::subject::{Naming, Subject};
 use mipro_harness::{Error, Watcher as _};
@@ -98,13 +98,17 @@ pub(crate) fn compare_options(
     on_inconclusive: Inconclusive,
     command: &str,
 ) -> anyhow::Result<CompareOptions> {
-    let PairingArgs { rung, pairs, slice, concurrency, rate, margin, link, llm, noise } = pairing;
+    let PairingArgs { rung, pairs, slice, concurrency, rate, margin, steal_max, link, llm, noise } = pairing;
     let mut bench = ground::options(ground, link.clone(), llm.clone())?;
     let slice_text = slice.map_or(String::new(), |slice| format!(" --slice {}ms", slice.as_millis()));
     bench.command = format!(
         "{command} --rung {rung} --link {link} --llm {llm} --stack {} --pairs {pairs}{slice_text} -c {concurrency} -q {rate} --margin {margin} --seed {}",
         ground.stack, ground.seed
     );
+    let steal_pct_max = steal_max * 100.0;
+    if steal_pct_max.to_bits() != STEAL_PCT_MAX.to_bits() {
+        let _ = write!(bench.command, " --steal-max {steal_pct_max}%");
+    }
     Ok(CompareOptions {
         bench,
         a,
@@ -113,6 +117,7 @@ pub(crate) fn compare_options(
         slice: *slice,
         lanes: *concurrency,
         pacing: *rate,
+        steal_pct_max,
         margin: *margin,
         on_inconclusive: on_inconclusive.into(),
         api_key: std::env::var(API_KEY_VARIABLE).ok().filter(|key| !key.is_empty()),

@@ -15,8 +15,10 @@ fn read(dir: &Path) -> Value {
 fn compare(sides: &[&str], more: &[&str]) -> (Option<i32>, String, String, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let fixed = ["--stack", "embedded", "--quiet", "--noise", "none.json", "--out", out.to_str().unwrap()];
-    let (status, stdout, stderr) = run(&[&["compare"], sides, &fixed, more].concat(), &[]);
+    // What else is on the machine is no fault of what is tested here.
+    let fixed = ["--stack", "embedded", "--quiet", "--noise", "none.json", "--steal-max", "100%"];
+    let fixed = [&fixed[..], &["--out", out.to_str().unwrap()]].concat();
+    let (status, stdout, stderr) = run(&[&["compare"], sides, &fixed[..], more].concat(), &[]);
     (status.code(), stdout, stderr, dir)
 }
 
@@ -103,7 +105,7 @@ async fn services_that_run_already_are_compared_and_left_running() {
     let url = world.service.url.as_str();
     let args =
         ["compare", url, url, "--pairs", "1", "--slice", "200ms", "--on-inconclusive", "pass", "--quiet"];
-    let more = ["--noise", "none.json", "--out", out.to_str().unwrap()];
+    let more = ["--steal-max", "100%", "--noise", "none.json", "--out", out.to_str().unwrap()];
     let (status, stdout, stderr) = run(&[&args[..], &more].concat(), &[("MIPRO_API_KEY", KEY)]);
     assert_eq!(status.code(), Some(0), "{stdout}{stderr}");
     let report = read(&out);
@@ -215,6 +217,7 @@ fn revisions_are_built_and_one_that_does_not_build_is_125() {
     repository(dir.path());
     let fixed =
         ["--stack", "embedded", "--pairs", "1", "--slice", "200ms", "--on-inconclusive", "pass", "--quiet"];
+    let fixed = [&fixed[..], &["--steal-max", "100%"]].concat();
     let (code, stdout, stderr) =
         in_dir(dir.path(), &[&["compare", "--rev", "HEAD~2", "HEAD~1"], &fixed[..]].concat());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
@@ -280,6 +283,7 @@ fn a_machine_is_held_against_itself_and_later_comparisons_know_it() {
     let dir = tempfile::tempdir().unwrap();
     let noise = dir.path().join("noise.json");
     let args = ["aa", "--side", "write-back", "--stack", "embedded", "--llm", "none", "--quiet"];
+    let args = [&args[..], &["--steal-max", "100%"]].concat();
     let more = [
         "--runs",
         "2",
@@ -305,7 +309,8 @@ fn a_machine_is_held_against_itself_and_later_comparisons_know_it() {
     let args =
         ["compare", "write-back", "write-back", "--stack", "embedded", "--pairs", "1", "--slice", "200ms"];
     let more = ["--llm", "none", "--on-inconclusive", "pass", "--quiet", "--noise", noise.to_str().unwrap()];
-    let (status, _, stderr) = run(&[&args[..], &more, &["--out", out.to_str().unwrap()]].concat(), &[]);
+    let more = [&more[..], &["--steal-max", "100%"]].concat();
+    let (status, _, stderr) = run(&[&args[..], &more[..], &["--out", out.to_str().unwrap()]].concat(), &[]);
     assert_eq!(status.code(), Some(0), "{stderr}");
     assert_eq!(read(&out)["environment"]["noise_floor"], floor);
 }

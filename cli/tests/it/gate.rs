@@ -109,6 +109,7 @@ fn a_ceiling_is_held_and_a_base_is_compared_with() {
                    [[comparisons]]\nendpoint = \"overhead\"\np = 50\nhard = \"900%\"\n";
     let base = format!("bin:{}", env!("CARGO_BIN_EXE_mipro"));
     let more = ["--base", base.as_str(), "--pairs", "6", "--slice", "300ms", "--on-inconclusive", "pass"];
+    let more = [&more[..], &["--steal-max", "100%"]].concat();
     let (code, stdout, stderr) = gate(dir.path(), budgets, &more, &[]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("overhead p50"), "{stdout}");

@@ -7,7 +7,8 @@ use crate::run::Offered;
 use crate::session::{Books, Finished};
 
 const MS: u64 = 1_000_000;
-const WELL: Offered = Offered { rate: 10.0, at_end: Some((1_000, 1)), backlog_full: false };
+const WELL: Offered =
+    Offered { rate: 10.0, at_end: Some((1_000, 1)), backlog_full: false, slots_measured: false };
 
 /// A thousand rollouts of 10 ms each in the open model.
 fn sheet(pacer_lag_ns: u64, slot_wait_ns: u64, slot_free: bool) -> Sheet {
@@ -68,6 +69,7 @@ fn a_missed_schedule_counts_only_while_slots_are_free() {
 fn littles_law_is_held_against_the_slots() {
     let good = sheet(5_000, 0, true);
     assert_eq!(of(&good, Offered { rate: 390.0, ..WELL }), "", "3.9 in flight on 4 slots");
+    assert_eq!(of(&good, Offered { rate: 410.0, slots_measured: true, ..WELL }), "", "asked not to");
     insta::assert_snapshot!(of(&good, Offered { rate: 410.0, ..WELL }), @"410.0/s × 10.0 ms keep 4.1 in flight, more than the 4 slots: what waits for a slot would be this generator's cap; raise the concurrency or lower the rate");
 
     assert!(preflight_in_flight(Some(410.0), None, 4).is_ok(), "nothing is known of the service");
