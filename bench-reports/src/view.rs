@@ -17,6 +17,18 @@ pub(crate) fn through_service(rung: &Rung) -> bool {
     rung.overhead.count > 0
 }
 
+/// What the services' processes allocated for a rollout, rung by rung; `None` where nobody counted.
+pub(crate) fn allocations(rungs: &[Rung]) -> Option<String> {
+    let counted: Vec<String> = rungs
+        .iter()
+        .filter_map(|rung| {
+            Some(format!("{} {}", rung.name, thousands(*rung.counts.process.get("allocations")?)))
+        })
+        .collect();
+    (!counted.is_empty())
+        .then(|| format!("Allocations per rollout, the service’s whole process: {}.", counted.join(", ")))
+}
+
 /// Mean time per rollout in a roll-up: 0 where it never ran, `None` where no rollout went through the service.
 pub(crate) fn group_us(rung: &Rung, group: Group) -> Option<f64> {
     through_service(rung)

@@ -132,5 +132,8 @@ pub(super) fn counts(page: &mut Html, report: &Report) {
         ]);
     }
     table.render(page);
+    if let Some(allocations) = view::allocations(&report.rungs) {
+        page.put(format_args!("<p>{}</p>\n", Esc(&allocations)));
+    }
     page.end_section();
 }

@@ -172,6 +172,9 @@ impl Page {
             ]);
         }
         self.table(&table);
+        if let Some(allocations) = view::allocations(&report.rungs) {
+            self.paragraph(&allocations, Tone::Plain);
+        }
         if report.rungs.iter().all(|rung| rung.loss.is_none()) {
             self.paragraph("Loss was not measured in this run.", Tone::Dim);
         }

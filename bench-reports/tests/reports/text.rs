@@ -65,6 +65,16 @@ fn a_run_without_rungs_still_prints() {
 }
 
 #[test]
+fn allocations_are_shown_where_somebody_counted() {
+    let mut report = fixture::report();
+    assert!(!render(&report, plain(200)).contains("Allocations"));
+    report.rungs[1].counts.process.insert("allocations".to_owned(), 1_028.4);
+    let shown = "Allocations per rollout, the service’s whole process: blob 1,028.";
+    assert!(render(&report, plain(200)).contains(shown));
+    assert!(mipro_bench_reports::html::render(&report).contains(shown));
+}
+
+#[test]
 fn what_went_wrong_is_named() {
     let mut report = fixture::report();
     let rung = &mut report.rungs[1];
