@@ -89,6 +89,7 @@ struct Object {
 /// What a stored object gave.
 struct Base {
     state: State,
+    /// Of a document: the JSON format of engines that keep a system's whole history in its state. Snapshots have none.
     history: Option<History>,
     epoch: u64,
     bytes: u64,
@@ -303,6 +304,7 @@ impl Recovery {
         } else {
             self.local_epochs(system, tail.state.version, epochs).await?
         };
+        // Where the log here has an event, it counts: it is this host's own, and `tail` refuses it should its epoch fall.
         let until = first.map_or(u64::MAX, |first| first.saturating_sub(1));
         let stage = ledger.enter(Stage::StateDecode);
         let tail = archive.fold(system, sources, &epochs, until, tail).await?;

@@ -240,7 +240,8 @@ impl Queue {
         Asked { hurry: std::mem::take(&mut pending.hurry), closed: pending.closed }
     }
 
-    /// So many bytes have reached the log's level.
+    /// So many bytes have reached the log's level: they count against the queue's bound no more. (Who waits for a place in the log
+    /// is told by the watermarks, not here.)
     pub(super) fn reached(&self, bytes: u64) {
         let mut pending = self.pending();
         pending.queued = pending.queued.saturating_sub(bytes);
