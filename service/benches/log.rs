@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mipro_service::log::disk::{self, Dir, Disk, Lock, RealDisk};
+use mipro_service::log::disk::{self, NullDisk, RealDisk};
 use mipro_service::log::segment::{Opened, visit_bytes};
 use mipro_service::log::{Batch, EventLog, Level, Lsn, SegmentLog, SegmentOptions};
 use mipro_telemetry::{Operation, Recorders, Stage, clock};
@@ -190,63 +189,6 @@ impl Producer {
     }
 }
 
-/// A disk that does nothing.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Disk for Nowhere {
-    fn open_dir(&self, _: &Path) -> io::Result<Box<dyn Dir>> {
-        Ok(Box::new(Self))
-    }
-}
-
-impl Dir for Nowhere {
-    fn lock(&self, _: &str) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(Self))
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-    fn create(&self, _: &str, _: u64) -> io::Result<Arc<dyn disk::File>> {
-        Ok(Arc::new(Self))
-    }
-    fn open(&self, _: &str) -> io::Result<Arc<dyn disk::File>> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn is_temporary(&self) -> io::Result<bool> {
-        Ok(true)
-    }
-}
-
-impl disk::File for Nowhere {
-    fn size(&self) -> io::Result<u64> {
-        Ok(0)
-    }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
-    }
-    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lock for Nowhere {}
-
 /// (ii) Append, framing, checksum and index on one thread, without a disk.
 fn own_cost() {
     const GROUP: u64 = 100;
@@ -255,7 +197,7 @@ fn own_cost() {
     for round in 0..ROUNDS as u64 {
         let options = SegmentOptions::at("/nowhere");
         let (log, _, mut stepper) =
-            SegmentLog::open_stepped(options, Arc::new(Nowhere), clock::now()).unwrap();
+            SegmentLog::open_stepped(options, Arc::new(NullDisk), clock::now()).unwrap();
         let start = clock::now();
         for group in 0..GROUPS {
             for turn in 0..GROUP {

@@ -10,7 +10,7 @@ use mipro_service::codec;
 use mipro_service::snapshot::format::{Expected, pack, unpack};
 use mipro_service::system::{
     CandidateContent, Command, Context, Message, NewCandidate, NewSystem, NoProbe, PatternMessage, Prompt,
-    Recorded, State, Status, StatusReport, SystemSpec, apply, decide, found, record,
+    Recorded, State, Status, StatusReport, SystemSpec, apply, begin, decide, record,
 };
 use mipro_telemetry::clock;
 use uuid::Uuid;
@@ -60,7 +60,7 @@ fn system() -> State {
     let spec = SystemSpec { prompt, model: "m".into(), provider: "mock".into(), ..SystemSpec::default() };
     let new = NewSystem { system_id: SYSTEM, org_id: Uuid::from_u128(2), name: None, spec };
     let context = Context { now_us: 1_700_000_000_000_000, seed: 0 };
-    let mut state = found(&new, &context).0;
+    let mut state = begin(&new, &context).0;
     for index in 1..CANDIDATES {
         let deltas = serde_json::json!({"instruction_text": format!("Wording {index}. ").repeat(40)});
         let content = CandidateContent { deltas, ..CandidateContent::default() };

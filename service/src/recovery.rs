@@ -6,10 +6,16 @@
 //! **The life of an epoch.** A system is made under epoch 1. Each load takes the next: one more than the highest that it finds
 //! in the row, in the snapshot and in the events behind it. A load only proposes it. Before the first event is appended, or
 //! the first state saved, under it, the row is made to say that it is this host's (`engine/shard/claims.rs`, ADR 0010): of two
-//! hosts that propose the same number one gets it. From then on whoever still writes under a lower one is fenced: the row
+//! hosts that propose the same number one gets it. From then on whoever still writes under a lower one is fenced where it matters: the row
 //! takes no lower epoch ([`crate::snapshot::pointer`]), a log in which it falls is refused (`tail`), and of two events of the
 //! same number the one of the higher epoch counts ([`crate::snapshot::archive::reader::Epochs`]). It ends when the state leaves
 //! memory.
+//!
+//! **Who is overtaken does not know it at once.** No append asks the row. Until its next save or claim the overtaken host answers
+//! from its own log; then the row refuses it, and it drops the state. What it had acknowledged and neither stored nor archived
+//! is in its log only, and the new owner doesn't wait for it: hosts that share stores work one after the other
+//! (docs/durability.md, "Two hosts"), and a log that is gone is the loss that the level `disk` names. A load that takes a system
+//! over from another log says so.
 //!
 //! **Whose log counts.** What follows the stored state is in the log of the host that claimed the system last, and in the
 //! archive. Where that was another host, the log here may hold what was decided before it, or beside it, and what it decided
@@ -60,7 +66,7 @@ pub struct Recovered {
     /// Events beyond what the row says is stored. Fewer than the tail's after falling back: a state that is no newer than the
     /// row has nothing to save.
     pub unsaved_events: u64,
-    /// Their bytes in the log.
+    /// Bytes of the tail's events in the log.
     pub tail_bytes: u64,
     /// The newest snapshot could not be read, and this is from the one before it and a longer tail.
     pub fell_back: bool,
@@ -197,6 +203,13 @@ impl Recovery {
         let foreign = row.claimed_by.is_some_and(|by| !self.log.is_or_was(by));
         let mut tail = Tail::new(base.state, base.history, base.epoch);
         tail.foreign = foreign;
+        if foreign {
+            let system = hashed(&system.to_string());
+            tracing::info!(
+                system,
+                "last written from another host's log: goes on from what is stored and archived"
+            );
+        }
         let tail = self.archived(system, tail, bad.is_some(), ledger).await?;
         let tail = self.logged(system, tail, ledger).await?;
         if let Some((key, problem)) = bad.as_ref().filter(|_| tail.state.version < row.version) {

@@ -12,7 +12,7 @@ use mipro_service::offload::Offload;
 use mipro_service::recovery::Recovery;
 use mipro_service::snapshot::SnapshotWriter;
 use mipro_service::store::Stores;
-use mipro_service::system::{Limits, NoProbe, Recorded, State, SystemId, apply, decide, found, record};
+use mipro_service::system::{Limits, NoProbe, Recorded, State, SystemId, apply, begin, decide, record};
 use mipro_telemetry::{Ledger, Operation, Recorders, Stage};
 
 use super::store::Objects;
@@ -42,7 +42,7 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, dir: &Path) {
 /// A new system's snapshot, and the events of rollouts behind it.
 fn fill(runtime: &tokio::runtime::Runtime, log: &SegmentLog, stores: &Stores, neighbours: u64) -> State {
     let contexts = Contexts::seeded(1);
-    let (mut state, events, _) = found(&new_system(system_id(0), Limits::default()), &contexts.context());
+    let (mut state, events, _) = begin(&new_system(system_id(0), Limits::default()), &contexts.context());
     append(log, state.system_id, &events);
     let writer = SnapshotWriter::new(stores.clone(), Recorders::new(), Arc::default(), Offload::default());
     let ledger = Ledger::start(Operation::Background);

@@ -32,7 +32,7 @@ fn limits() -> Limits {
 fn sizes() {
     println!("what is stored of one system, the last {WINDOW} closed rollouts remembered");
     let contexts = Contexts::seeded(1);
-    let (mut document, _) = Document::found(&new_system(system_id(0), limits()), &contexts.context());
+    let (mut document, _) = Document::begin(&new_system(system_id(0), limits()), &contexts.context());
     let messages = messages();
     for turn in 0..ROLLOUTS[ROLLOUTS.len() - 1] {
         for command in rollout(turn, &messages) {

@@ -30,7 +30,7 @@ use super::{
     UnrecordedStart,
 };
 use crate::log::EventLog;
-use crate::system::{Command, NewSystem, RolloutReply, SystemId, found, view};
+use crate::system::{Command, NewSystem, RolloutReply, SystemId, begin, view};
 
 /// Loads, and saves, that run at once over all shards.
 const STORE_CALLS_MAX: usize = 32;
@@ -130,13 +130,13 @@ impl ActorEngine {
 
     /// Stores a new system, and then appends its first events: the other way round, an id that is taken would get a second
     /// beginning into its history. A crash between the two leaves a system that nobody was told of.
-    async fn found(&self, new: &NewSystem, ledger: &Ledger) -> Result<Executed, EngineError> {
+    async fn begin(&self, new: &NewSystem, ledger: &Ledger) -> Result<Executed, EngineError> {
         if self.draining.load(Ordering::SeqCst) {
             return Err(EngineError::Draining);
         }
         let world = &self.world;
         pressure::admit_new(&world.log.health())?;
-        let (state, events, reply) = found(new, &world.contexts.context());
+        let (state, events, reply) = begin(new, &world.contexts.context());
         let mut buffer = Vec::new();
         let first = batch(&state, FIRST_EPOCH, &events, &mut buffer);
         let loaded =
@@ -238,7 +238,7 @@ impl Engine for ActorEngine {
         new: NewSystem,
         ledger: &'a Ledger,
     ) -> BoxFuture<'a, Result<Executed, EngineError>> {
-        Box::pin(async move { self.found(&new, ledger).await })
+        Box::pin(async move { self.begin(&new, ledger).await })
     }
 
     fn execute<'a>(

@@ -56,7 +56,7 @@ impl Engine for BlobEngine {
         ledger: &'a Ledger,
     ) -> BoxFuture<'a, Result<Executed, EngineError>> {
         Box::pin(async move {
-            let (document, reply) = Document::found(&new, &self.contexts.context());
+            let (document, reply) = Document::begin(&new, &self.contexts.context());
             self.keeper.save_through(document, ledger).await.map_err(super::creation)?;
             Ok(Executed { reply, gate: Gate::open() })
         })

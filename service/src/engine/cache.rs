@@ -306,7 +306,7 @@ impl Shared {
         if matches!(*content, Content::Held(_)) {
             return Err(EngineError::AlreadyExists);
         }
-        let (document, reply) = Document::found(new, &self.contexts.context());
+        let (document, reply) = Document::begin(new, &self.contexts.context());
         self.save_through(slot, content, Box::new(Held::clean(document)), ledger)
             .await
             .map_err(super::creation)?;

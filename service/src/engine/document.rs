@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{EngineError, Question};
 use crate::system::{
-    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, apply, decide, found,
+    Command, Context, NewSystem, Probe, Recorded, Refusal, Reply, State, SystemId, apply, begin, decide,
     record, view,
 };
 
@@ -122,8 +122,8 @@ pub(crate) enum Undone {
 impl Document {
     /// A new system's document and the answer to its creation.
     #[must_use]
-    pub fn found(new: &NewSystem, context: &Context) -> (Self, Reply) {
-        let (state, events, reply) = found(new, context);
+    pub fn begin(new: &NewSystem, context: &Context) -> (Self, Reply) {
+        let (state, events, reply) = begin(new, context);
         (Self { state, history: events.into(), epoch: 0 }, reply)
     }
 

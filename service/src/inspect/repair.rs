@@ -24,7 +24,7 @@ use super::segments::LostRecords;
 use super::{InspectError, Inspector, PAGE, ledger};
 use crate::log::EventLog as _;
 use crate::log::disk::{Disk as _, Lock, RealDisk};
-use crate::snapshot::archive::index::Index;
+use crate::snapshot::archive::index::ArchiveIndex;
 use crate::snapshot::archive::{index_key, segment_key};
 use crate::snapshot::{format, is_snapshot, key};
 use crate::store::blobs::PutRule;
@@ -176,7 +176,7 @@ impl Inspector {
             Err(error) => Err(error),
         };
         let Some(index) = get(index_key(log, id, 0)).await? else { return Ok(None) };
-        let Ok(Index { about, .. }) = Index::decode(&index) else { return Ok(None) };
+        let Ok(ArchiveIndex { about, .. }) = ArchiveIndex::decode(&index) else { return Ok(None) };
         let Some(stored) = get(segment_key(log, id, about.suffix)).await? else { return Ok(None) };
         let length = usize::try_from(about.raw_bytes).unwrap_or(usize::MAX);
         let raw = zstd::bulk::decompress(&stored, length.min(1 << 31)).ok();

@@ -116,7 +116,7 @@ pub(super) struct Loaded {
 
 /// Events folded onto a state.
 #[derive(Debug, Clone)]
-pub(super) struct Tail {
+pub(super) struct Folded {
     pub(super) state: State,
     pub(super) epoch: u64,
     /// Why it ended before the log did, and where.
@@ -129,15 +129,15 @@ pub(super) fn fold_tail(
     within: &[u64],
     base: Loaded,
     until: Option<Point>,
-) -> std::io::Result<Tail> {
+) -> std::io::Result<Folded> {
     let (system, after) = (base.state.system_id, base.state.version);
-    let mut tail = Tail { state: base.state, epoch: base.epoch, fault: None };
-    let visit = &mut |found: Found<'_>| tail.take(found, until);
+    let mut folded = Folded { state: base.state, epoch: base.epoch, fault: None };
+    let visit = &mut |found: Found<'_>| folded.take(found, until);
     log.read_system(system, after, Some(within), visit)?;
-    Ok(tail)
+    Ok(folded)
 }
 
-impl Tail {
+impl Folded {
     /// Folds what a record adds.
     fn take(&mut self, found: Found<'_>, until: Option<Point>) -> ControlFlow<()> {
         match self.step(found, until) {
@@ -228,7 +228,7 @@ impl Inspector {
     }
 
     /// A state and the log's events behind it, up to `until`.
-    pub(super) async fn tail(&self, base: Loaded, until: Option<Point>) -> Result<Tail, InspectError> {
+    pub(super) async fn tail(&self, base: Loaded, until: Option<Point>) -> Result<Folded, InspectError> {
         let catalog = self.catalog().await?;
         let within = catalog.get(base.state.system_id).map_or_else(Vec::new, |held| held.segments.clone());
         let log = self.log.clone();

@@ -12,7 +12,7 @@ use super::replay::{Fault, Named, state_hash};
 use super::segments::Scan;
 use super::{InspectError, Inspector, PAGE, ledger};
 use crate::log::segment::visit_bytes;
-use crate::snapshot::archive::index::Index;
+use crate::snapshot::archive::index::ArchiveIndex;
 use crate::snapshot::archive::{FOLDER, segment_key};
 use crate::store::SystemRow;
 use crate::system::State;
@@ -129,7 +129,8 @@ impl Inspector {
             let got = self.stores.blobs.get(key, &ledger()).await;
             got.map_err(|error| (key.to_owned(), error.to_string()))
         };
-        let Index { about, .. } = Index::decode(&get(key).await?).map_err(|e| (key.to_owned(), e))?;
+        let ArchiveIndex { about, .. } =
+            ArchiveIndex::decode(&get(key).await?).map_err(|e| (key.to_owned(), e))?;
         let segment = segment_key(about.log_id, about.segment, about.suffix);
         let stored = get(&segment).await?;
         let bytes = stored.len() as u64;

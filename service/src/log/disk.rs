@@ -9,9 +9,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod null;
 mod real;
 pub mod sim;
 
+pub use null::NullDisk;
 pub use real::RealDisk;
 
 /// Where directories are.

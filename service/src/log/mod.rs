@@ -1,8 +1,8 @@
 //! The event log: where events go before their effects are shown. It knows opaque bytes, not systems' meaning.
 //!
 //! The promise of every log, in its own words on [`EventLog`]. [`mem`] keeps a little and promises nothing beyond the
-//! process; [`segment`] is a log of files with group commit, on a [`disk`] that may be a simulated one. Who appends and who waits:
-//! `engine/shard/active.rs` and `engine/gate.rs`. Calls of [`crate::crash::point`] are where tests kill the process, and nothing
+//! process; [`segment`] is a log of files with group commit, on a [`disk`] that may be a simulated one. Who appends and who waits, and
+//! in which order: steps 4 and 6 of "A call" in [`crate::system`]. Calls of [`crate::crash::point`] are where tests kill the process, and nothing
 //! in a release build.
 
 pub mod disk;
@@ -19,7 +19,7 @@ pub use crate::durability::Level;
 pub use mem::MemoryLog;
 pub use segment::{SegmentLog, SegmentOptions};
 
-/// A place in the log: 1, 2, 3, … over all systems of the process, one for each append. 0 is before everything.
+/// A place in the log: 1, 2, 3, … over all systems of the log, one for each append; a restart goes on. 0 is before everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 

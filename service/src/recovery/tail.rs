@@ -80,7 +80,7 @@ impl Tail {
             return self.refuse(if self.foreign || self.events == 0 {
                 format!(
                     "the log here goes on with event {first} of epoch {epoch} where what is stored ends at epoch {highest}: \
-                     another host has taken this system over. What was acknowledged here since then is not served: it is in \
+                     another host has taken this system over. What was acknowledged here beyond that is not served: it is in \
                      this log, or archived from it. Other systems are not concerned: keep the log. See docs/durability.md, \
                      \"Ways out\""
                 )

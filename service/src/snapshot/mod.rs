@@ -6,8 +6,11 @@
 //! - [`archive`] carries the log's sealed segments to the object store, and trims here what the newest snapshot of every
 //!   system in them covers.
 //!
+//! When a save begins, and what it waits for first: step 7 of "A call" in [`crate::system`].
+//!
 //! What follows from an object that is there and that no row names: nothing. It is an orphan of a save that was cut off
-//! after its put; the next save of that version finds it and takes it for its own if its bytes are the same.
+//! after its put. In the same stay the next save of that version finds it and takes it for its own if its bytes are the same; after a
+//! restart the epoch is another one, and so is the key.
 
 pub mod archive;
 pub mod format;

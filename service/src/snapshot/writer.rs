@@ -226,7 +226,8 @@ fn of_content(checksum: &[u8; 32]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// The row of a state, before an object has it.
+/// The row of a state, before an object has it. What is `None` here and not about the object is not written: moving a row leaves
+/// `claimed_by` alone, and makes the reference it had its `previous`.
 fn unnamed(state: &State, epoch: u64) -> SystemRow {
     SystemRow {
         system_id: state.system_id,

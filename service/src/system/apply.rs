@@ -18,7 +18,7 @@ const FORGOTTEN_PER_EVENT_MAX: usize = 64;
 
 /// Makes a system: its state, its first events, and the answer. The spec must be valid ([`super::SystemSpec::validate`]).
 #[must_use]
-pub fn found(new: &NewSystem, context: &Context) -> (State, Vec<Recorded>, Reply) {
+pub fn begin(new: &NewSystem, context: &Context) -> (State, Vec<Recorded>, Reply) {
     let mut state = State::empty(new, context.now_us);
     let recorded = record(&state, create(new), context);
     recorded.iter().for_each(|recorded| apply(&mut state, recorded, &mut NoProbe));

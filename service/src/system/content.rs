@@ -8,7 +8,8 @@
 //!    `stage_payloads.*.instruction_text`, `stage_payloads.*.instruction_lines`, `deltas.instruction_text`, `deltas.text`,
 //!    `deltas.content`.
 //! 3. `deltas.transformation.text_replacements` replaces every occurrence in the messages of that role and order.
-//! 4. `deltas.demos` and `deltas.transformation.example_injections` go before the prompt's last user message.
+//! 4. `deltas.demos` and `deltas.transformation.example_injections` go before the prompt's last user message; injections that
+//!    name one (`apply_to_order`), before that one.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

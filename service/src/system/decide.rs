@@ -256,7 +256,8 @@ impl Draft<'_> {
         Ok(Effect { reward, close })
     }
 
-    /// A first reward counts while the rollout is open, and after a `done` that carried none until its time is up.
+    /// A first reward counts while the rollout is open; after a `done` that carried none until its time is up; and after it
+    /// expired for as long as it is remembered.
     fn check_in_time(&self, rollout_id: &str, rollout: &Rollout) -> Result<(), Refusal> {
         let ttl_us = self.state.spec.limits.rollout_ttl_us;
         if rollout.phase == Phase::Done && age_us(self.context.now_us, rollout.opened_s) >= ttl_us {

@@ -62,7 +62,7 @@ pub enum Event {
         /// Its candidate.
         candidate_id: String,
         /// The probability with which the policy picked that candidate; in batch mode, when it picked for the batch.
-        /// 1 for unmatched rollouts. Has the precision of an `f32` ([`propensity`]), but in events of older builds.
+        /// 1 for unmatched rollouts. Has the precision of an `f32` ([`propensity`]), except in events of older builds.
         probability: f64,
         /// How it was picked.
         pick: Pick,

@@ -6,12 +6,53 @@
 //! the same state, byte for byte. Between the two stands [`record()`], which numbers the events and changes nothing: a log
 //! takes them there, and one that refuses them leaves the state as it was.
 //!
-//! **The four steps of a call** are not here but in the engine: `engine/shard/active.rs` decides, appends to the log and then
-//! applies; `engine/gate.rs` holds the answer back until the log is durable up to the newest event that it could have seen;
-//! `engine/shard/claims.rs` makes the row say whose the system is before the first append; `engine/shard/saves.rs` hands a
-//! state to [`crate::snapshot`] once the log has what it is made of.
+//! **Words.** A system's **row** in the database names its newest stored state, and says under which fencing **epoch** and from
+//! whose log it is written: a number that rises with every stay in memory, so that a writer who was overtaken can be told. The
+//! **archive** is where sealed segments of the log are carried, in the object store.
 //!
-//! Suggested reading order: [`command`], [`refusal`], [`event`], [`state`], [`rollouts`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
+//! **A call, from request to answer.** The engine (`engine/shard`) drives the steps, a single task for each shard of systems,
+//! so that a system has one writer. Their whole order, and what each one is for:
+//!
+//! 1. **Load**, if the system is not in memory: [`crate::recovery`] folds snapshot and log, and proposes an epoch.
+//! 2. **Claim**, once a stay in memory: before its first append or save the row is made to say, by compare-and-set, that the
+//!    system is written under that epoch and from this host's log. Who loses drops the state and reads it anew, having
+//!    written nothing.
+//! 3. **Decide** ([`decide()`]): refused, and nothing has changed; or events, numbered by [`record()`].
+//! 4. **Append** ([`crate::log::EventLog::append`]): the log takes the events into its memory and gives them an LSN. It
+//!    never waits; if it can't take them, the call is refused and nothing has changed.
+//! 5. **Apply** ([`apply()`]): now the state shows what no disk has yet, and the next command may be decided on it at once.
+//! 6. **Gate**: the answer waits until the log is durable, at the level in force, up to the newest event it could have seen.
+//!    A read and a duplicate wait like everyone else. The proxy's gate runs beside the LLM call. If the log dies, no gate opens:
+//!    nothing is answered, and the next start folds what the disk has.
+//! 7. **Save**, behind the answers: after so many events, bytes or seconds, or when the system leaves memory. It waits until
+//!    the log is *on the disk* up to the state's last event, puts the snapshot ([`crate::snapshot::writer`]), then moves the
+//!    row. Only what a snapshot covers, and the archive has, is trimmed from the log.
+//!
+//! So, with a log of files: acknowledged ⊆ what the log has at the level in force, stored ⊆ what it has, or had, on its disk, and the
+//! row names only what is there. An event that was appended and never acknowledged counts as soon as a start finds it.
+//!
+//! A **new system** is stored first (snapshot, then a row under epoch 1, which is its claim), and then its first events are
+//! appended: an id that is taken must not get a second beginning into its history. A crash between the two leaves an empty system
+//! that nobody was told of.
+//!
+//! | level in force ([`crate::durability`]) | its gate waits for | an acknowledged reward survives |
+//! |---|---|---|
+//! | `memory` | nothing | a clean stop; else what was saved |
+//! | `os` | the log's `write` | the process |
+//! | `disk` (default) | one `fdatasync` for a group of appends | the machine, not its disk |
+//! | `stored` | engines without a log: the save itself | both |
+//!
+//! `postgres` and `object` have names, and no log gives them yet.
+//!
+//! **Dead stores.** With S3 or the database gone, systems that are in memory and claimed go on as before; saves and archiving are
+//! tried again and again, and the log keeps everything meanwhile, up to a bound at which writes are refused as if the disk
+//! were full. Loads and first claims fail until the stores are back.
+//!
+//! Where these steps stand: 2 in `shard/claims.rs`, 3 to 5 in `shard/active.rs`, 6 in `engine/gate.rs`, 7 in `shard/saves.rs`. The
+//! events route asks the state for the number of its newest event, waits at the gate, and reads the archive's segments and then the
+//! log, up to that number (`history.rs`).
+//!
+//! Suggested reading order: [`command`], [`spec`], [`refusal`], [`event`], [`state`], [`rollouts`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.
 
 pub mod apply;
@@ -29,7 +70,7 @@ mod stored;
 mod unrecorded;
 pub mod view;
 
-pub use apply::{apply, execute, found, record};
+pub use apply::{apply, begin, execute, record};
 pub use command::{
     Command, Context, NewCandidate, NewSystem, OrgId, Reply, RolloutReply, Status, StatusReport, SystemId,
 };

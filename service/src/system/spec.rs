@@ -74,7 +74,9 @@ pub struct Limits {
     pub candidates_max: usize,
     /// Rollouts begun and not closed. Default 100,000.
     pub rollouts_open_max: usize,
-    /// Closed rollouts remembered, so that a repeated status call is known as such; the oldest go first. Default 100,000.
+    /// Closed rollouts remembered, so that a repeated status call is known as such; the oldest go first. A repeat that comes
+    /// later still is refused as unknown, unless it names its candidate: then it can't be told from a first report, and counts
+    /// as one. Default 100,000.
     pub rollouts_closed_max: usize,
     /// How long a closed rollout is remembered, microseconds. Default 24 h.
     pub dedup_window_us: u64,

@@ -1,4 +1,4 @@
-//! A state as JSON: how documents hold it. Snapshots have a form of their own ([`crate::codec::state`]).
+//! A state as JSON: how a **document** holds it, the stored form of engines that keep the whole history in one object. Snapshots have a form of their own ([`crate::codec::state`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

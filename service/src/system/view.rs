@@ -65,8 +65,8 @@ pub fn events_json(history: &[Recorded], since_seq: u64, limit: usize) -> Value 
     json!({ "items": shown.iter().map(event_json).collect::<Vec<_>>(), "next_seq": next_seq })
 }
 
-/// A page of events before which others are lost: what was asked for begins with `truncated_before`, or nothing does and
-/// nothing before it ever will.
+/// A page of events before which others are lost: of what was asked for, `truncated_before` is the first event that can still be
+/// had, or could be if there is none yet; those before it are nowhere any more.
 #[must_use]
 pub fn truncated_json(history: &[Recorded], since_seq: u64, limit: usize, truncated_before: u64) -> Value {
     let mut page = events_json(history, since_seq.max(truncated_before.saturating_sub(1)), limit);

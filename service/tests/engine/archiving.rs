@@ -15,7 +15,7 @@ use mipro_service::log::segment::{self, SegmentLog, SegmentOptions};
 use mipro_service::log::{Batch, EventLog as _, Level, Lsn, Segments as _};
 use mipro_service::offload::Offload;
 use mipro_service::recovery::Recovery;
-use mipro_service::snapshot::archive::index::{self, Index};
+use mipro_service::snapshot::archive::index::{self, ArchiveIndex};
 use mipro_service::snapshot::archive::reader::{Epochs, Here};
 use mipro_service::snapshot::archive::{Archive, ArchiveError, ArchiveOptions, Archiver};
 use mipro_service::store::blobs::PutRule;
@@ -50,7 +50,7 @@ async fn until(mut done: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_segment_is_archived_whole_and_trimmed_once_every_snapshot_covers_it() {
     let world = World::new().await;
-    let (mut one, mut two) = (world.found().await, world.found().await);
+    let (mut one, mut two) = (world.begin().await, world.begin().await);
     one.work(&world.log, 2);
     two.work(&world.log, 1);
     world.log.seal();
@@ -65,7 +65,7 @@ async fn a_segment_is_archived_whole_and_trimmed_once_every_snapshot_covers_it()
     let blobs = world.rig.stores().blobs;
     let stored = blobs.get(&keys[1], &ledger()).await.unwrap();
     assert_eq!(zstd::bulk::decompress(&stored, raw.len()).unwrap(), raw);
-    let index = Index::decode(&blobs.get(&keys[0], &ledger()).await.unwrap()).unwrap();
+    let index = ArchiveIndex::decode(&blobs.get(&keys[0], &ledger()).await.unwrap()).unwrap();
     let runs: Vec<_> = index.runs(two.id()).map(|run| (run.epoch, run.first_seq, run.last_seq)).collect();
     assert_eq!(runs, [(1, 1, two.state.version)]);
     assert_eq!(index.runs(Uuid::new_v4()).count(), 0);
@@ -87,10 +87,10 @@ async fn a_segment_is_archived_whole_and_trimmed_once_every_snapshot_covers_it()
 #[tokio::test]
 async fn an_idle_system_pins_nothing_and_a_fresh_archiver_takes_up_where_the_last_one_was() {
     let world = World::new().await;
-    let mut idle = world.found().await;
+    let mut idle = world.begin().await;
     idle.work(&world.log, 1);
     idle.snapshot(&world.writer).await.unwrap();
-    let mut busy = world.found().await;
+    let mut busy = world.begin().await;
     for _ in 0..3 {
         busy.work(&world.log, 1);
         world.log.seal();
@@ -107,7 +107,7 @@ async fn an_idle_system_pins_nothing_and_a_fresh_archiver_takes_up_where_the_las
 #[tokio::test]
 async fn nothing_is_trimmed_while_the_stores_are_down_or_the_snapshot_is_not_there_as_the_row_says() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     live.snapshot(&world.writer).await.unwrap();
     world.log.seal();
@@ -138,7 +138,7 @@ async fn nothing_is_trimmed_while_the_stores_are_down_or_the_snapshot_is_not_the
 #[tokio::test]
 async fn an_archived_segment_whose_object_is_gone_is_stored_again() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.log.seal();
     world.archiver().0.turn().await.unwrap();
@@ -156,7 +156,7 @@ async fn an_archived_segment_whose_object_is_gone_is_stored_again() {
 #[tokio::test]
 async fn a_put_that_was_cut_off_is_taken_up_and_a_copied_log_is_kept_apart() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     let copy = SegmentedLog::named(world.log.log_id());
     copy.tamper(|rows| *rows = world.log.rows());
@@ -186,7 +186,7 @@ async fn a_put_that_was_cut_off_is_taken_up_and_a_copied_log_is_kept_apart() {
 #[tokio::test]
 async fn a_damaged_archive_is_named_and_gives_nothing() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 2);
     live.snapshot(&world.writer).await.unwrap();
     world.log.seal();
@@ -219,7 +219,7 @@ async fn a_damaged_archive_is_named_and_gives_nothing() {
 #[tokio::test]
 async fn an_index_that_is_damaged_or_missing_is_made_anew_from_its_segment() {
     let mut world = World::new().await;
-    let (mut live, neighbour) = (world.found().await, world.found().await);
+    let (mut live, neighbour) = (world.begin().await, world.begin().await);
     live.work(&world.log, 2);
     world.log.seal();
     world.archiver().0.turn().await.unwrap();
@@ -262,7 +262,7 @@ async fn an_index_that_is_damaged_or_missing_is_made_anew_from_its_segment() {
 #[tokio::test]
 async fn a_load_lists_other_logs_once_a_minute_and_its_own_never() {
     let mut world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.log.seal();
     world.archiver().0.turn().await.unwrap();
@@ -294,7 +294,7 @@ async fn a_load_lists_other_logs_once_a_minute_and_its_own_never() {
 #[tokio::test(start_paused = true)]
 async fn a_page_over_many_small_segments_is_fetched_side_by_side_and_cut_short_in_time() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     for _ in 0..40 {
         live.work(&world.log, 1);
         world.log.seal();
@@ -329,7 +329,7 @@ async fn a_page_over_many_small_segments_is_fetched_side_by_side_and_cut_short_i
 #[tokio::test(start_paused = true)]
 async fn a_system_that_can_not_be_saved_is_told_of_and_counted() {
     let world = World::new().await;
-    let mut stuck = world.found().await;
+    let mut stuck = world.begin().await;
     stuck.work(&world.log, 1);
     world.log.seal();
     let (mut archiver, _named) = world.archiver();
@@ -356,7 +356,7 @@ async fn a_system_that_can_not_be_saved_is_told_of_and_counted() {
 #[tokio::test]
 async fn in_the_background_it_archives_backs_off_trims_and_stops() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     let mut options = ArchiveOptions { look_every: Duration::from_millis(5), ..world.options() };
     world.log.seal();
@@ -385,7 +385,7 @@ async fn in_the_background_it_archives_backs_off_trims_and_stops() {
 async fn the_log_of_files_is_archived_trimmed_and_read_back() {
     let home = tempfile::tempdir().unwrap();
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 3);
     let options = SegmentOptions::at(home.path());
     let (log, _) = SegmentLog::open(options, Arc::new(RealDisk)).unwrap();
@@ -462,21 +462,21 @@ fn the_golden_indexes_are_read_and_the_newest_is_written() {
         .map(|((system, epoch), n)| ((system, epoch), (n * 10 * epoch, n * 10 * epoch + 3)))
         .collect();
     assert_eq!(index::encode(&about, &runs), golden);
-    let index = Index::decode(&golden).unwrap();
+    let index = ArchiveIndex::decode(&golden).unwrap();
     assert_eq!(index.about, about);
     let found: Vec<_> =
         index.runs(Uuid::from_u128(3)).map(|run| (run.epoch, run.first_seq, run.last_seq)).collect();
     assert_eq!(found, [(1, 30, 33), (2, 60, 63)]);
     assert_eq!(index.runs(Uuid::from_u128(6)).count() + index.runs(Uuid::nil()).count(), 0);
-    let old = Index::decode(&version_1).unwrap();
+    let old = ArchiveIndex::decode(&version_1).unwrap();
     assert_eq!(old.about, about);
     assert!(old.runs(Uuid::from_u128(3)).eq(index.runs(Uuid::from_u128(3))));
     for whole in [golden, version_1] {
         for at in 0..whole.len() {
             let mut bytes = whole.to_vec();
             bytes[at] ^= 4;
-            assert!(Index::decode(&bytes.into()).is_err(), "byte {at}");
-            assert!(Index::decode(&whole.slice(..at)).is_err(), "{at} bytes");
+            assert!(ArchiveIndex::decode(&bytes.into()).is_err(), "byte {at}");
+            assert!(ArchiveIndex::decode(&whole.slice(..at)).is_err(), "{at} bytes");
         }
     }
 }
@@ -484,7 +484,7 @@ fn the_golden_indexes_are_read_and_the_newest_is_written() {
 #[tokio::test]
 async fn the_fake_log_reads_its_own_bytes() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 2);
     let mut direct = Vec::new();
     world

@@ -33,7 +33,7 @@ async fn pages_come_from_the_log_the_archive_and_an_old_document_without_holes()
     let mut all: Vec<Recorded> = back.history.as_ref().unwrap().iter().cloned().collect();
     let documented = all.len();
 
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.resume(&back);
     live.history.clear();
     for _ in 0..3 {
@@ -67,7 +67,7 @@ async fn pages_come_from_the_log_the_archive_and_an_old_document_without_holes()
 #[tokio::test]
 async fn what_is_missing_is_named_and_never_passed_over() {
     let mut world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 2);
     live.snapshot(&world.writer).await.unwrap();
     let saved = live.state.version;
@@ -87,7 +87,7 @@ async fn what_is_missing_is_named_and_never_passed_over() {
 #[tokio::test]
 async fn what_a_lost_host_left_is_given_with_a_mark_where_it_begins() {
     let mut world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.log.seal();
     world.archiver().0.turn().await.unwrap();
@@ -106,7 +106,7 @@ async fn what_a_lost_host_left_is_given_with_a_mark_where_it_begins() {
     assert_eq!(left(&world, archived, 100).await, (vec![], Some(saved + 1)), "nothing follows yet");
     assert_eq!(left(&world, saved, 100).await, (vec![], None));
 
-    let mut next = world.found().await;
+    let mut next = world.begin().await;
     next.resume_keeping(&world.recover(live.id()).await.unwrap());
     next.work(&world.log, 1);
     let newest = next.state.version;
@@ -126,12 +126,12 @@ async fn what_a_lost_host_left_is_given_with_a_mark_where_it_begins() {
 #[tokio::test]
 async fn what_was_decided_after_a_takeover_is_no_history() {
     let mut world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     live.snapshot(&world.writer).await.unwrap();
     let old = Arc::clone(&world.log);
     // A second host takes over where the snapshot is, and goes on.
-    let mut zombie = world.found().await;
+    let mut zombie = world.begin().await;
     zombie.resume_keeping(&world.recover(live.id()).await.unwrap());
     (zombie.epoch, zombie.rollouts) = (1, 100);
     world.log = SegmentedLog::new();
@@ -155,7 +155,7 @@ async fn what_was_decided_after_a_takeover_is_no_history() {
 #[tokio::test]
 async fn a_log_in_memory_gives_what_it_has_and_forgets_what_was_dropped() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 2);
     let memory = Arc::new(MemoryLog::default());
     let append = |rows: Vec<crate::segmented::Row>| {

@@ -19,7 +19,7 @@ use crate::support::{self, ORG, STRANGER, finish, start};
 
 /// A system with two snapshots and a tail behind each.
 async fn with_two(world: &World) -> Live {
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 3);
     live.snapshot(&world.writer).await.unwrap();
     live.work(&world.log, 2);
@@ -63,7 +63,7 @@ async fn snapshot_and_tail_make_the_state_that_was_and_a_higher_epoch() {
 #[tokio::test]
 async fn strangers_and_unknown_ids_cost_a_row_and_no_object() {
     let world = World::new().await;
-    let live = world.found().await;
+    let live = world.begin().await;
     let recovery = world.recovery();
     let gets = world.objects().counts().0;
     for (system, org) in [(live.id(), STRANGER), (uuid::Uuid::new_v4(), ORG)] {
@@ -185,7 +185,7 @@ async fn a_log_that_another_host_has_overtaken_is_refused_with_what_to_do() {
 #[tokio::test]
 async fn what_the_snapshot_covers_is_skipped_also_in_the_middle_of_a_batch() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     let mut states = Vec::new();
     live.run(&world.log, &start("a"));
     let first = live.state.version + 1;
@@ -221,7 +221,7 @@ async fn an_old_document_is_read_too_and_its_history_when_asked() {
     assert_eq!(kept.history.unwrap().len() as u64, kept.state.version);
 
     // Snapshots follow, and the document is what can be fallen back to.
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.resume(&back);
     live.history.clear();
     live.work(&world.log, 2);
@@ -251,7 +251,7 @@ async fn a_log_in_memory_is_no_tail() {
 #[tokio::test]
 async fn after_falling_back_nothing_is_due_and_what_it_fell_back_to_is_kept() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 3);
     live.snapshot(&world.writer).await.unwrap();
     let (newest, previous) = named(&world, &live).await;

@@ -15,7 +15,7 @@ use mipro_service::offload::Offload;
 use mipro_service::recovery::{Recovered, Recovery};
 use mipro_service::snapshot::archive::{Archive, ArchiveOptions, Archiver};
 use mipro_service::snapshot::{Attempt, SnapshotWriter, Written};
-use mipro_service::system::{Command, NewSystem, NoProbe, Recorded, State, SystemId, execute, found};
+use mipro_service::system::{Command, NewSystem, NoProbe, Recorded, State, SystemId, begin, execute};
 use mipro_telemetry::{Ledger, Operation};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -264,10 +264,10 @@ impl World {
     }
 
     /// A system with its creation in the log and its first snapshot in the stores.
-    pub(crate) async fn found(&self) -> Live {
+    pub(crate) async fn begin(&self) -> Live {
         let new = NewSystem { system_id: Uuid::new_v4(), ..new_system() };
         let contexts = Contexts::frozen(3, 1_700_000_000_000_000);
-        let (state, events, _) = found(&new, &contexts.context());
+        let (state, events, _) = begin(&new, &contexts.context());
         let mut live =
             Live { state, epoch: 1, contexts, attempt: Attempt::default(), rollouts: 0, history: vec![] };
         live.log(&self.log, events);

@@ -17,7 +17,7 @@ async fn row(world: &World, live: &Live) -> SystemRow {
 }
 
 async fn moves_and_keeps(world: &World) {
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     let founded = row(world, &live).await;
     assert_eq!((founded.version, founded.epoch, founded.previous), (live.state.version, 1, None));
     live.work(&world.log, 2);
@@ -59,7 +59,7 @@ async fn over_postgres_it_is_the_same() {
 #[tokio::test]
 async fn a_put_whose_pointer_did_not_move_is_not_put_again() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.rig.table.down.store(true, Ordering::SeqCst);
     let failed = live.snapshot(&world.writer).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn a_put_whose_pointer_did_not_move_is_not_put_again() {
 #[tokio::test]
 async fn a_dropped_write_leaves_the_row_where_it_was_or_moves_it() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.objects().set_hold_puts(true);
     let before = row(&world, &live).await;
@@ -101,7 +101,7 @@ async fn a_dropped_write_leaves_the_row_where_it_was_or_moves_it() {
 #[tokio::test]
 async fn another_processs_object_is_neither_overwritten_nor_taken_for_ours() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     let key = snapshot::key(live.id(), 1, live.state.version, None);
     let blobs = world.rig.stores().blobs;
@@ -115,7 +115,7 @@ async fn another_processs_object_is_neither_overwritten_nor_taken_for_ours() {
 #[tokio::test]
 async fn a_pointer_that_moved_while_its_answer_was_lost_is_recognized() {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     live.work(&world.log, 1);
     world.rig.table.lose_answer.store(true, Ordering::SeqCst);
     live.snapshot(&world.writer).await.unwrap();
@@ -125,8 +125,8 @@ async fn a_pointer_that_moved_while_its_answer_was_lost_is_recognized() {
 #[tokio::test]
 async fn a_lower_epoch_is_fenced_and_changes_nothing() {
     let world = World::new().await;
-    let mut zombie = world.found().await;
-    let mut owner = world.found().await;
+    let mut zombie = world.begin().await;
+    let mut owner = world.begin().await;
     owner.resume(&world.recover(zombie.id()).await.unwrap());
     assert_eq!(owner.epoch, 2);
     owner.work(&world.log, 1);
@@ -142,7 +142,7 @@ async fn a_lower_epoch_is_fenced_and_changes_nothing() {
 async fn older_snapshots_go_when_asked_and_the_two_that_the_row_names_stay() {
     let world = World::new().await;
     let writer = world.writer.clone().deleting(true);
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     for _ in 0..4 {
         live.work(&world.log, 1);
         live.snapshot(&writer).await.unwrap();
@@ -187,7 +187,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 async fn whatever_befalls(fates: Vec<Fate>) {
     let world = World::new().await;
-    let mut live = world.found().await;
+    let mut live = world.begin().await;
     let mut saved = live.state.version;
     for fate in fates {
         live.work(&world.log, 1);

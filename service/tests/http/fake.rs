@@ -12,7 +12,7 @@ use mipro_service::engine::{
 use mipro_service::engine::{error::LogTrouble, gate::Seen};
 use mipro_service::log::Lsn;
 use mipro_service::system::{
-    Command, NewSystem, NoProbe, Recorded, RolloutReply, State, SystemId, execute, found, view,
+    Command, NewSystem, NoProbe, Recorded, RolloutReply, State, SystemId, begin, execute, view,
 };
 use mipro_telemetry::Ledger;
 use tokio::sync::watch;
@@ -101,7 +101,7 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     fn create<'a>(&'a self, new: NewSystem, _: &'a Ledger) -> BoxFuture<'a, Result<Executed, EngineError>> {
         Box::pin(async move {
-            let (state, history, reply) = found(&new, &self.contexts.context());
+            let (state, history, reply) = begin(&new, &self.contexts.context());
             let gate = self.gate(state.version);
             self.systems.lock().unwrap().insert(new.system_id, Kept { state, history });
             Ok(Executed { reply, gate })

@@ -1,12 +1,11 @@
 //! Appending: to the log in memory, and to the one of segments. Of the latter once on a disk that does nothing, which leaves the
 //! log's own work (frame, checksum, index), and once on a real one: the difference is the disk's.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use mipro_microbench::{Scene, Supply, Work};
-use mipro_service::log::disk::{self, Dir, Disk, Lock, RealDisk};
+use mipro_service::log::disk::{Disk, NullDisk, RealDisk};
 use mipro_service::log::segment::Stepper;
 use mipro_service::log::{Batch, EventLog, MemoryLog, SegmentLog, SegmentOptions};
 use mipro_telemetry::clock;
@@ -61,7 +60,7 @@ fn segment(place: fn() -> Place) -> Supply {
     Box::new(move || -> Work {
         let place = place();
         let (log, mut stepper) = match &place {
-            Place::Nowhere => open(Path::new("/nowhere"), Arc::new(Nowhere)),
+            Place::Nowhere => open(Path::new("/nowhere"), Arc::new(NullDisk)),
             Place::OnDisk(dir) => open(dir.path(), Arc::new(RealDisk)),
         };
         let now = clock::now();
@@ -82,60 +81,3 @@ fn open(dir: &Path, disk: Arc<dyn Disk>) -> (Arc<SegmentLog>, Stepper) {
     let (log, _, stepper) = SegmentLog::open_stepped(options, disk, clock::now()).expect("the log opens");
     (log, stepper)
 }
-
-/// A disk that does nothing.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Disk for Nowhere {
-    fn open_dir(&self, _: &Path) -> io::Result<Box<dyn Dir>> {
-        Ok(Box::new(Self))
-    }
-}
-
-impl Dir for Nowhere {
-    fn lock(&self, _: &str) -> io::Result<Box<dyn Lock>> {
-        Ok(Box::new(Self))
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-    fn create(&self, _: &str, _: u64) -> io::Result<Arc<dyn disk::File>> {
-        Ok(Arc::new(Self))
-    }
-    fn open(&self, _: &str) -> io::Result<Arc<dyn disk::File>> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn is_temporary(&self) -> io::Result<bool> {
-        Ok(true)
-    }
-}
-
-impl disk::File for Nowhere {
-    fn size(&self) -> io::Result<u64> {
-        Ok(0)
-    }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
-    }
-    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lock for Nowhere {}

@@ -7,7 +7,7 @@ use mipro_microbench::{Scene, Supply, Work, repeated};
 use mipro_service::codec;
 use mipro_service::system::{
     CandidateContent, Command, Context, Limits, Message, NewCandidate, NewSystem, NoProbe, PatternMessage,
-    Prompt, Recorded, State, Status, StatusReport, SystemSpec, apply, decide, found, record,
+    Prompt, Recorded, State, Status, StatusReport, SystemSpec, apply, begin, decide, record,
 };
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ fn system() -> State {
     };
     let new = NewSystem { system_id: Uuid::from_u128(1), org_id: Uuid::from_u128(2), name: None, spec };
     let context = Context { now_us: 1_700_000_000_000_000, seed: 0 };
-    let mut state = found(&new, &context).0;
+    let mut state = begin(&new, &context).0;
     for index in 1..CANDIDATES {
         let add = Command::AddCandidate(NewCandidate { content: wording(index), ..NewCandidate::default() });
         run(&mut state, &add, context);

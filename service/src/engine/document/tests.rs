@@ -29,7 +29,7 @@ fn founded() -> Document {
     };
     let new =
         NewSystem { system_id: SYSTEM, org_id: Uuid::from_u128(0xa), name: Some("golden".into()), spec };
-    Document::found(&new, &context(0)).0
+    Document::begin(&new, &context(0)).0
 }
 
 fn run(document: &mut Document, seed: u64, command: &Command) -> Done {

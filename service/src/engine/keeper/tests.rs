@@ -72,7 +72,7 @@ fn documents_are_encoded_and_decoded_away_from_the_threads_that_answer() {
 async fn steps_wait(offload: Offload, waits: bool) {
     let spec = SystemSpec { model: "m".to_owned(), ..SystemSpec::default() };
     let new = NewSystem { system_id: Uuid::from_u128(1), org_id: Uuid::from_u128(2), name: None, spec };
-    let (document, _) = Document::found(&new, &Contexts::frozen(7, 1_700_000_000_000_000).context());
+    let (document, _) = Document::begin(&new, &Contexts::frozen(7, 1_700_000_000_000_000).context());
     let (keeper, ledger) = (keeper(offload), ledger());
     let mut attempt = Attempt::default();
     for step in ["through", "as original", "behind", "load"] {

@@ -19,7 +19,7 @@ use crate::snapshot::{Attempt, SnapshotWriter};
 use crate::store::{Stores, SystemRow};
 use crate::system::{
     Command, Context, NewSystem, NoProbe, Prompt, Recorded, State, Status, StatusReport, SystemSpec, apply,
-    decide, found, record,
+    begin, decide, record,
 };
 
 const START_US: u64 = 1_700_000_000_000_000;
@@ -89,7 +89,7 @@ impl Site {
     pub(super) async fn grown() -> Self {
         let mut site = Self::new().await;
         for system in 1..=3 {
-            site.found(id(system)).await;
+            site.begin(id(system)).await;
         }
         // As an engine does before a stay's first event.
         site.epoch += 1;
@@ -148,10 +148,10 @@ impl Site {
         }
     }
 
-    pub(super) async fn found(&mut self, system: Uuid) {
+    pub(super) async fn begin(&mut self, system: Uuid) {
         let context = self.context();
         let new = NewSystem { system_id: system, org_id: id(0xa), name: None, spec: spec() };
-        let (state, history, _) = found(&new, &context);
+        let (state, history, _) = begin(&new, &context);
         self.append(system, &history);
         let (_, attempt) =
             self.writer.write_first(state.clone(), self.epoch, &crate::inspect::ledger()).await.unwrap();

@@ -13,7 +13,7 @@ use super::index::{Of, SegmentIndex};
 pub(super) struct Kept {
     pub(super) sealed: Sealed,
     pub(super) header: SegmentHeader,
-    /// In memory until its file is written.
+    /// In memory until its file is written, or could not be: then each read that needs it makes it anew.
     pub(super) index: Option<Arc<SegmentIndex>>,
     /// Its file has been cut to its content and its index was written, or that was tried.
     pub(super) tended: bool,

@@ -12,7 +12,7 @@
 //! | 48–55 | number of the oldest segment kept |
 //! | 56–63 | zero |
 //!
-//! It is written after each sync of the log and never says more than that sync made durable, at no level. Writes go to one
+//! It is written after each sync of the log and never says more than that sync made durable, at any level. Writes go to one
 //! slot; when the file has been synced, which happens only now and then, the next ones go to the other: so one whole slot is
 //! there whenever the power goes. An older watermark is harmless: it only proves less.
 

@@ -1,14 +1,15 @@
 //! The log of files: all systems of the process interleaved in segments, one write and one sync for a group of appends.
 //!
-//! Suggested reading order: [`record`] and [`mod@file`] (what is on the disk), [`queue`] (an append), [`writer`] (a group),
-//! [`recover`] (a start), [`index`] and [`reader`] (finding it again), [`control`], [`helper`].
+//! Suggested reading order: [`record`] and [`mod@file`] (what is on the disk), [`queue`] (an append), [`catalog`] and [`shared`]
+//! (what the parts have in common), [`writer`] (a group), [`control`], [`scan`] (where a segment's content ends, and whether it
+//! is torn or damaged there), [`recover`] (a start), [`index`] and [`reader`] (finding it again), [`helper`], [`former`].
 //!
 //! **Who does what.** [`EventLog::append`] copies the events into a buffer under one short lock. The writer takes the whole
 //! buffer, completes the records, writes and syncs, and raises the watermarks. The helper makes the next segment ahead, so
 //! that a full disk is noticed before an append is taken, and writes the indexes of sealed segments.
 //!
-//! **Directory**: `lock`, `control`, and for each segment `<number, 16 hex digits>.seg`, with `.idx` beside it once it is
-//! sealed. Formats: docs/formats.md.
+//! **Directory**: `lock`, `control`, `former-ids` (of logs that this one was built from), and for each segment
+//! `<number, 16 hex digits>.seg`, with `.idx` beside it once it is sealed. Formats: docs/formats.md.
 
 use std::collections::BTreeMap;
 use std::fmt;

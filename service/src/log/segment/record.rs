@@ -19,7 +19,8 @@
 //!
 //! Bytes 16–23 tell a torn tail from damage. Whatever was not synced when the machine died may be torn in any way, a
 //! later record of it whole and an earlier one not. A whole record that says "synced up to n" proves that all up to n had
-//! been whole: if one of them is not, something else has gone wrong.
+//! been whole: if one of them is not, something else has gone wrong. The control file's watermark is the second witness
+//! (`recover`). Only the last segment may end torn: a segment is sealed and synced before the next one begins.
 
 use uuid::Uuid;
 

@@ -26,7 +26,7 @@ use super::control::{self, Control};
 use super::file::{self, SegmentHeader};
 use super::index::{Of, SegmentIndex, Sidecar};
 use super::queue::Spare;
-use super::scan::{Scanned, Tail, damaged, scan, scan_sealed, tail};
+use super::scan::{Ending, Scanned, damaged, ending, scan, scan_sealed};
 use super::{OpenError, Opened, SegmentOptions, former, helper};
 use crate::crash;
 
@@ -98,9 +98,8 @@ pub(super) fn open(options: &SegmentOptions, disk: &dyn Disk) -> Result<LogParts
     dir.sync().map_err(at("the log's directory"))?;
     opened.durable = open.last_lsn;
     opened.log_id = control.said().log;
-    // Synced first: the slot that counts now must not be the one that a crash tears.
-    let raised = control.sync().and_then(|()| control.raise(open.last_lsn)).and_then(|()| control.sync());
-    raised.map_err(at(control::NAME))?;
+    // Into the other slot: `renew` has synced the one that counts.
+    control.raise(open.last_lsn).and_then(|()| control.sync()).map_err(at(control::NAME))?;
     Ok(LogParts { dir, lock, control, catalog: Catalog { sealed, open }, dice, opened, former })
 }
 
@@ -306,11 +305,11 @@ impl Verified {
     ) -> Result<(), OpenError> {
         let capacity = scanned.header.capacity;
         let missing = capacity.saturating_sub(content.len() as u64);
-        let torn = match tail(content, scanned) {
-            Tail::Clean if missing == 0 => return Ok(()),
-            Tail::Clean => 0,
-            Tail::Torn(bytes) => bytes,
-            Tail::Damaged => {
+        let torn = match ending(content, scanned) {
+            Ending::Clean if missing == 0 => return Ok(()),
+            Ending::Clean => 0,
+            Ending::Torn(bytes) => bytes,
+            Ending::Damaged => {
                 let problem = "no whole record stands here, and a later one proves that it had been durable";
                 return Err(damaged(name, scanned.end, problem).into());
             }

@@ -104,7 +104,7 @@ pub fn visit_bytes(
 
 /// What the last segment holds behind its last whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
+pub(crate) enum Ending {
     /// Zeros.
     Clean,
     /// So many bytes, the last of them not zero, that no sync had covered.
@@ -123,14 +123,14 @@ fn last_non_zero(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Judges what stands at `scanned.end` and behind it.
-pub(crate) fn tail(content: &[u8], scanned: &Scanned) -> Tail {
+pub(crate) fn ending(content: &[u8], scanned: &Scanned) -> Ending {
     let rest = &content[scanned.end..];
-    let Some(last) = last_non_zero(rest) else { return Tail::Clean };
+    let Some(last) = last_non_zero(rest) else { return Ending::Clean };
     let missing = scanned.last_lsn.0 + 1;
     // The record that is missing and this one may have waited for the same sync; then neither was ever acknowledged.
     let proves = |at: usize| {
         let plausible = record::header(&rest[at..]).is_some_and(|header| header.synced.0 >= missing);
         plausible && record::parse(&rest[at..], scanned.header.salt).is_some()
     };
-    if (0..=last).any(proves) { Tail::Damaged } else { Tail::Torn(last + 1) }
+    if (0..=last).any(proves) { Ending::Damaged } else { Ending::Torn(last + 1) }
 }

@@ -125,6 +125,9 @@ impl Writer {
             self.hurry = false;
             return Ok(Progress::Worked);
         }
+        if self.tend(now)? {
+            return Ok(Progress::Worked);
+        }
         let asked = self.shared.queue.drain(&mut self.taken);
         self.hurry |= asked.hurry;
         if !self.taken.is_empty() {
@@ -136,7 +139,7 @@ impl Writer {
         if self.hurry {
             return Ok(Progress::Worked);
         }
-        if asked.closed { self.end(now) } else { self.idle(now) }
+        if asked.closed { self.end(now) } else { Ok(Progress::Idle) }
     }
 
     fn sync_is_due(&self, now: Instant) -> bool {
@@ -144,22 +147,22 @@ impl Writer {
         self.shared.options.level == Level::Disk || self.hurry || now.duration_since(since) >= SYNC_AFTER
     }
 
-    /// Nothing waits: sees to what is done now and then.
-    fn idle(&mut self, now: Instant) -> Result<Progress, Fault> {
+    /// Sees to what is done now and then, however much waits; whether anything was.
+    fn tend(&mut self, now: Instant) -> Result<bool, Fault> {
         let options = &self.shared.options;
         if self.current.since.is_some_and(|since| now.duration_since(since) >= options.segment_age_max) {
             // Without a spare this waits for one, and asks no more.
             self.current.since = None;
             if self.shared.queue.seal() {
                 self.shared.bell.ring();
-                return Ok(Progress::Worked);
+                return Ok(true);
             }
         }
-        if self.control_since.is_some_and(|since| now.duration_since(since) >= SYNC_AFTER) {
+        let due = self.control_since.is_some_and(|since| now.duration_since(since) >= SYNC_AFTER);
+        if due {
             self.sync_control()?;
-            return Ok(Progress::Worked);
         }
-        Ok(Progress::Idle)
+        Ok(due)
     }
 
     /// How long there is nothing to do unless something is asked for.

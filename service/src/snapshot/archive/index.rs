@@ -76,13 +76,13 @@ pub struct About {
 
 /// An index, checked; its runs are searched where they lie.
 #[derive(Debug, Clone)]
-pub struct Index {
+pub struct ArchiveIndex {
     /// What it says of its segment.
     pub about: About,
     runs: Bytes,
 }
 
-impl Index {
+impl ArchiveIndex {
     /// Reads an index object.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ pub(super) fn anew(
     suffix: u32,
     stored: &[u8],
     visit: VisitBytes,
-) -> Result<Index, String> {
+) -> Result<ArchiveIndex, String> {
     let mut raw = Vec::new();
     let inflated = zstd::stream::read::Decoder::new(stored)
         .and_then(|frame| frame.take(SEGMENT_BYTES_MAX + 1).read_to_end(&mut raw));
@@ -211,7 +211,7 @@ pub(super) fn anew(
     let (raw_bytes, stored_bytes) = (raw.len() as u64, stored.len() as u64);
     let checksum = *blake3::hash(&raw).as_bytes();
     let about = About { log_id, segment, suffix, first_lsn, last_lsn, raw_bytes, stored_bytes, checksum };
-    Index::decode(&encode(&about, &runs))
+    ArchiveIndex::decode(&encode(&about, &runs))
 }
 
 /// What an index says of a segment's bytes and their object.

@@ -1,7 +1,7 @@
 //! The log's sealed segments: carried to the object store, then trimmed here.
 //!
-//! **Archived** means: the segment's object and its [`index`] are stored, in this order, both checked against the segment's
-//! bytes. Keys: `log/<log id>/<segment, 20 digits>.seg.zst` (one zstd frame, level 1) and `….idx`. Both are written once. Where
+//! **Archived** means: the segment's object and its [`index`] are stored, in this order; what stood there already counts when it
+//! holds the same bytes. Keys: `log/<log id>/<segment, 20 digits>.seg.zst` (one zstd frame, level 1) and `….idx`. Both are written once, and again only where one is gone or not what it says. Where
 //! another process got there first with other bytes (a copied data directory), a suffix made from the content sets ours
 //! apart.
 //!

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::index::{About, Index};
+use super::index::{About, ArchiveIndex};
 use super::listing::{Listings, Name};
 use super::{ArchiveError, VisitBytes, index, index_key, segment_key};
 use crate::log::{Entry, EventLog};
@@ -140,7 +140,7 @@ impl Key {
 /// Indexes, `None` for a segment that counts for nothing.
 #[derive(Debug)]
 struct Indexes {
-    cache: LruCache<Key, Option<Arc<Index>>>,
+    cache: LruCache<Key, Option<Arc<ArchiveIndex>>>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -190,7 +190,7 @@ impl Archive {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
             for key in keys {
                 match indexes.cache.get(&key) {
-                    Some(index) => sources.extend(index.iter().flat_map(|index| found(index, system))),
+                    Some(index) => sources.extend(index.iter().flat_map(|index| sources_of(index, system))),
                     None => missing.push(key),
                 }
             }
@@ -198,7 +198,7 @@ impl Archive {
         let fetches = missing.into_iter().map(|key| self.fetch_index(key));
         let mut fetched = stream::iter(fetches).buffered(FETCHES_MAX);
         while let Some(index) = fetched.try_next().await? {
-            sources.extend(index.iter().flat_map(|index| found(index, system)));
+            sources.extend(index.iter().flat_map(|index| sources_of(index, system)));
         }
         Ok(sources)
     }
@@ -345,9 +345,9 @@ impl Archive {
 
     /// A segment's index, made anew from the segment where it is missing or damaged. `None`: neither is there any more, or
     /// there never was an index, so that the segment does not count as archived, and it can't be read.
-    async fn fetch_index(&self, key: Key) -> Result<Option<Arc<Index>>, ArchiveError> {
+    async fn fetch_index(&self, key: Key) -> Result<Option<Arc<ArchiveIndex>>, ArchiveError> {
         let stored = if key.indexed { self.get(&key.index()).await? } else { None };
-        let decoded = stored.as_ref().map(Index::decode);
+        let decoded = stored.as_ref().map(ArchiveIndex::decode);
         let index = match decoded {
             Some(Ok(index)) if key.is_of(&index.about) => Some(index),
             Some(Ok(_)) => self.rebuilt(key, true, "it is another segment's").await?,
@@ -360,7 +360,12 @@ impl Archive {
     }
 
     /// An index made from its segment, in memory only.
-    async fn rebuilt(&self, key: Key, there: bool, problem: &str) -> Result<Option<Index>, ArchiveError> {
+    async fn rebuilt(
+        &self,
+        key: Key,
+        there: bool,
+        problem: &str,
+    ) -> Result<Option<ArchiveIndex>, ArchiveError> {
         let object = key.index();
         let _room = self.memory.acquire_many(MIB_MAX / 2).await.expect("the semaphore is never closed");
         let made = match self.get(&key.segment()).await? {
@@ -403,7 +408,7 @@ impl Key {
     }
 }
 
-fn found(index: &Index, system: Uuid) -> impl Iterator<Item = Source> {
+fn sources_of(index: &ArchiveIndex, system: Uuid) -> impl Iterator<Item = Source> {
     let about = index.about;
     index.runs(system).map(move |run| Source {
         epoch: run.epoch,
@@ -440,9 +445,10 @@ fn next_run(
 }
 
 impl Indexes {
-    fn keep(&mut self, key: Key, index: Option<Arc<Index>>) {
-        let bytes =
-            |index: &Option<Arc<Index>>| size_of::<Key>() + index.as_ref().map_or(0, |index| index.bytes());
+    fn keep(&mut self, key: Key, index: Option<Arc<ArchiveIndex>>) {
+        let bytes = |index: &Option<Arc<ArchiveIndex>>| {
+            size_of::<Key>() + index.as_ref().map_or(0, |index| index.bytes())
+        };
         self.bytes += bytes(&index);
         if let Some(old) = self.cache.put(key, index) {
             self.bytes -= bytes(&old);

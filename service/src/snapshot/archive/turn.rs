@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::index::{self, About, Index, Runs};
+use super::index::{self, About, ArchiveIndex, Runs};
 use super::{ArchiveError, ArchiveOptions, Counts, index_key, segment_key};
 use crate::crash;
 use crate::log::{EventLog, Sealed, Segments, Span};
@@ -210,7 +210,7 @@ impl Archiver {
     async fn archive_as(&self, about: &About, ready: &Ready) -> Result<bool, ArchiveError> {
         let index_key = index_key(about.log_id, about.segment, about.suffix);
         if let Some(there) = self.find(&index_key).await? {
-            let Some(index) = Index::decode(&there).ok() else { return Ok(false) };
+            let Some(index) = ArchiveIndex::decode(&there).ok() else { return Ok(false) };
             if index.about.checksum != about.checksum {
                 return Ok(false);
             }
@@ -232,7 +232,7 @@ impl Archiver {
             // A put whose answer was lost, or another process this very moment: the next turn reads it.
             Err(StoreError::AlreadyExists) => {
                 let there = self.find(&index_key).await?;
-                let index = there.and_then(|there| Index::decode(&there).ok());
+                let index = there.and_then(|there| ArchiveIndex::decode(&there).ok());
                 Ok(index.is_some_and(|index| index.about.checksum == about.checksum))
             }
             other => Ok(other.map(|()| true)?),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::system::{
     CandidateContent, Command, Context, Message, NewCandidate, NewSystem, NoProbe, Prompt, Recorded, Refusal,
-    Reply, RolloutReply, State, Status, StatusReport, SystemSpec, execute, found,
+    Reply, RolloutReply, State, Status, StatusReport, SystemSpec, begin, execute,
 };
 
 pub(super) const SECOND_US: u64 = 1_000_000;
@@ -71,7 +71,7 @@ impl Rig {
         change(&mut spec);
         spec.validate().unwrap();
         let context = Context { now_us: START_US, seed: 0 };
-        let (state, history, _) = found(&new_system(spec), &context);
+        let (state, history, _) = begin(&new_system(spec), &context);
         Self { state, history, now_us: START_US, seed: 0 }
     }
 

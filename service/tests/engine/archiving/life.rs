@@ -66,7 +66,7 @@ async fn all_is_there(world: &World, systems: &[Live], holed: &[bool]) {
 
 async fn a_life(steps: Vec<Step>) {
     let mut world = World::new().await;
-    let mut systems = [world.found().await, world.found().await, world.found().await];
+    let mut systems = [world.begin().await, world.begin().await, world.begin().await];
     let (mut archiver, mut named) = world.archiver();
     let mut holed = [false; 3];
     for step in steps {

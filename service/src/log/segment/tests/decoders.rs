@@ -10,7 +10,7 @@ use crate::log::disk::Disk;
 use crate::log::disk::sim::SimDisk;
 use crate::log::segment::file::{self, SegmentHeader};
 use crate::log::segment::index::{Of, Sidecar};
-use crate::log::segment::scan::{scan, tail};
+use crate::log::segment::scan::{ending, scan};
 use crate::log::segment::{control, record, visit_bytes};
 
 fn sample() -> (Vec<u8>, Vec<u8>, Vec<u8>, Of) {
@@ -43,7 +43,7 @@ fn decode_all(bytes: &[u8], of: &Of) {
     let _ = control::decode(bytes);
     let _ = record::parse(bytes, 0);
     if let Ok(Some(scanned)) = scan("s", bytes, &mut |_, _, _| ControlFlow::Continue(())) {
-        let _ = tail(bytes, &scanned);
+        let _ = ending(bytes, &scanned);
     }
     let disk = SimDisk::new();
     disk.set_content(&path("i"), bytes);

@@ -71,6 +71,35 @@ fn a_seal_that_was_not_synced_is_made_durable_by_the_next_start() {
     assert_eq!(open(&rig.disk, options()).unwrap().content(), appended);
 }
 
+/// And with the control file: what it says is trimmed a start removes, and after the power went it would be missed.
+#[test]
+fn a_trim_that_was_not_synced_is_made_durable_before_the_next_start_acts_on_it() {
+    for operations in 0..12 {
+        let mut rig = Rig::fresh();
+        rig.settle();
+        rig.append(0, 1, 10).unwrap();
+        rig.settle();
+        rig.log.seal();
+        rig.settle();
+        rig.append(0, 1, 10).unwrap();
+        rig.settle();
+        // What the control file says of the watermark is written at a start; so that start has nothing more to say.
+        let mut rig = rig.reopen().unwrap();
+        rig.settle();
+        let oldest = rig.log.sealed()[0].id;
+        rig.disk.fail_syncs(0, 1);
+        rig.log.trim(oldest).unwrap_err();
+        let disk = rig.disk.clone();
+        drop(rig);
+        disk.kill();
+        disk.off_after(operations);
+        drop(open(&disk, options()));
+        disk.crash(&mut || false);
+        let rig = open(&disk, options()).unwrap_or_else(|error| panic!("after {operations}: {error}"));
+        assert!(rig.content().contains_key(&2), "what was not trimmed is there");
+    }
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_acknowledged() {
     let mut rig = Rig::fresh();
