@@ -276,6 +276,28 @@ fn the_control_file_is_synced_when_the_log_is_idle() {
 }
 
 #[test]
+fn the_control_file_is_synced_once_a_second_however_busy_the_log_is() {
+    let options = SegmentOptions { segment_bytes: 64 << 10, ..options() };
+    let mut rig = open(&SimDisk::new(), options).unwrap();
+    rig.settle();
+    for _ in 0..100 {
+        // There is always something to write: the writer never comes to rest.
+        rig.append(0, 1, 10).unwrap();
+        rig.now += Duration::from_millis(50);
+        assert!(rig.stepper.write(rig.now));
+    }
+    let fork = rig.disk.fork();
+    fork.crash(&mut || false);
+    let (said, _) = control::decode(&fork.content(&path("control")).unwrap()).unwrap();
+    let (said, durable) = (said.durable.0, rig.durable().0);
+    assert!(durable > 90, "all but what waits for its turn: {durable}");
+    assert!(
+        said + 25 >= durable,
+        "the control file says {said} where {durable} are durable: more than a second ago"
+    );
+}
+
+#[test]
 fn closing_makes_durable_what_was_taken() {
     let (log, ..) = SegmentLog::open(options(), Arc::new(SimDisk::new())).unwrap();
     let durable = log.reached(Level::Disk).unwrap();
