@@ -45,9 +45,8 @@ pub(crate) fn merge<'a>(slices: impl IntoIterator<Item = &'a Rung>) -> Option<Ru
             response: dists(&slices, |slice| Some(&slice.rollout.response)),
             service: dists(&slices, |slice| Some(&slice.rollout.service)),
             lag: Some(dists(&slices, |slice| slice.rollout.lag.as_ref())),
-            // The slices of a comparison are of the closed model: no pacer, no slots.
-            pacer_lag: None,
-            slot_wait: None,
+            pacer_lag: some_dists(&slices, |slice| slice.rollout.pacer_lag.as_ref()),
+            slot_wait: some_dists(&slices, |slice| slice.rollout.slot_wait.as_ref()),
         },
         overhead: dists(&slices, |slice| Some(&slice.overhead)),
         steps: keys(&slices, |slice| &slice.steps).map(|name| (name.clone(), step(&slices, &name))).collect(),
@@ -85,6 +84,11 @@ fn dists<'a>(slices: &[&'a Rung], of: impl Fn(&'a Rung) -> Option<&'a Dist>) -> 
         }
     }
     all.to_dist()
+}
+
+/// The same of what only some have: `None` where none has it.
+fn some_dists<'a>(slices: &[&'a Rung], of: impl Fn(&'a Rung) -> Option<&'a Dist>) -> Option<Dist> {
+    slices.iter().any(|slice| of(slice).is_some()).then(|| dists(slices, of))
 }
 
 /// Every key of a map that any slice has.

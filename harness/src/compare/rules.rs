@@ -14,13 +14,17 @@ const STAGE_SHARE_MIN: f64 = 0.05;
 const NOT_OURS: [&str; 3] = ["llm.connect", "llm.first_byte", "llm.body"];
 
 /// The whole rollout's and the service's own median are gated, and the median of every stage that has a share worth a gate
-/// and is there on both sides; at light load, the whole rollout's p90, too. The other stages, and the tails, are shown.
+/// and is there on both sides; at light load, the whole rollout's p90, too. The steps of a rollout, the other stages, and the tails are
+/// shown.
 pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64, pacing: Pacing) -> Vec<Endpoint> {
     let [a, b] = pilots;
     let mut endpoints = vec![Endpoint::gated("rollout.response", 0.5, margin)];
     if a.overhead.count > 0 && b.overhead.count > 0 {
         endpoints.push(Endpoint::gated("overhead", 0.5, margin));
     }
+    // Which call of a rollout it is: the whole is gated, its parts explain it.
+    let steps: BTreeSet<&String> = a.steps.keys().chain(b.steps.keys()).collect();
+    endpoints.extend(steps.iter().map(|step| Endpoint::shown(&format!("steps.{step}.service"), 0.5)));
     let names: BTreeSet<&String> = a.stages.keys().chain(b.stages.keys()).collect();
     for stage in names {
         let name = format!("stages.{stage}");

@@ -1,4 +1,4 @@
-use mipro_bench_reports::{GateRule, StageReport};
+use mipro_bench_reports::{GateRule, StageReport, Times};
 
 use super::*;
 
@@ -7,6 +7,7 @@ fn pilot(stages: &[(&str, f64)]) -> Rung {
     let mut rung = Rung::default();
     rung.overhead.count = 100;
     rung.overhead.mean_us = Some(1_000.0);
+    rung.steps.insert("status_reward_done".to_owned(), Times::default());
     for (name, per_rollout_us) in stages {
         let stage = StageReport { per_rollout_us: *per_rollout_us, ..StageReport::default() };
         rung.stages.insert((*name).to_owned(), stage);
@@ -31,6 +32,8 @@ fn what_is_gated_is_what_both_sides_have_and_somebody_would_notice() {
     let b = pilot(&[("db.query", 20.0), ("prompt.render", 10.0), ("llm.first_byte", 20_000.0)]);
     assert_eq!(gated(&[a.clone(), b.clone()]), ["rollout.response", "overhead", "stages.db.query"]);
     let all = rules::endpoints(&[a.clone(), b.clone()], 0.1, Pacing::Closed);
+    let step = all.iter().find(|e| e.name == "steps.status_reward_done.service").unwrap();
+    assert_eq!((step.quantile, step.gate), (0.5, GateRule::Shown), "which call it is, is shown");
     assert!(all.iter().any(|e| e.name == "stages.s3.put"), "it is shown, though only one side has it");
     let tails = all.iter().filter(|e| e.quantile > 0.5);
     assert!(tails.clone().count() == 4 && tails.clone().all(|e| e.gate == GateRule::Shown));

@@ -77,7 +77,7 @@ pub(crate) fn run(runtime: &Runtime, dir: &Path, systems: u64) {
     let stores = tempfile::tempdir_in(root).unwrap();
     println!("idle systems: resident memory, start-up (target at 1,000,000: 400 MB beyond an empty process)");
     let mut empty = 0.0;
-    for count in [0, FEW, systems] {
+    for count in std::collections::BTreeSet::from([0, FEW, systems]) {
         let site =
             Site { log: dir.join(format!("log-{count}")), stores: stores.path().join(count.to_string()) };
         std::fs::create_dir_all(&site.stores).unwrap();
