@@ -20,7 +20,9 @@
 //! **Whose log counts.** What follows the stored state is in the log of the host that claimed the system last, and in the
 //! archive. Where that was another host, the log here may hold what was decided before it, or beside it, and what it decided
 //! itself may be in its log only: nothing from here is folded, and where there is something beyond what is stored, the system is
-//! refused rather than two histories mixed.
+//! refused rather than two histories mixed. No fallback crosses a change of hosts, either: the first claim after one makes the row
+//! forget its previous state ([`crate::store::SystemTable::claim`]), so that a system just taken over has nothing to fall back to until its
+//! second state is stored.
 //!
 //! **What the answers of a loaded system wait for.** Recovery reads whatever is in the log, be it durable yet or not. So the
 //! first gate of a system that comes back (`Shard::loaded`) stands at the newest append of the whole log at that moment: nothing

@@ -139,8 +139,8 @@ impl ActorEngine {
         let (state, events, reply) = begin(new, &world.contexts.context());
         let mut buffer = Vec::new();
         let first = batch(&state, FIRST_EPOCH, &events, &mut buffer);
-        let loaded =
-            world.storage.store_first(state, events, FIRST_EPOCH, ledger).await.map_err(super::creation)?;
+        let stored = world.storage.store_first(state, events, FIRST_EPOCH, world.log.id(), ledger).await;
+        let loaded = stored.map_err(super::creation)?;
         let lsn = ledger.time(Stage::LogAppend, || world.log.append(&first))?;
         let gate = world.gate(&loaded.state, loaded.epoch, lsn);
         // Spares the first request a load; when the shard has no room for it, the first request loads.

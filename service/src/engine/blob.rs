@@ -57,7 +57,7 @@ impl Engine for BlobEngine {
     ) -> BoxFuture<'a, Result<Executed, EngineError>> {
         Box::pin(async move {
             let (document, reply) = Document::begin(&new, &self.contexts.context());
-            self.keeper.save_through(document, ledger).await.map_err(super::creation)?;
+            self.keeper.save_through(document, None, ledger).await.map_err(super::creation)?;
             Ok(Executed { reply, gate: Gate::open() })
         })
     }

@@ -232,7 +232,7 @@ impl Shared {
         let shared = Arc::clone(self);
         let ledger = ledger.clone();
         let saving = tokio::spawn(async move {
-            let saved = shared.keeper.save_through(held.document.clone(), &ledger).await;
+            let saved = shared.keeper.save_through(held.document.clone(), None, &ledger).await;
             if saved.is_ok() {
                 shared.settle_in(&slot, &mut content, held);
             }

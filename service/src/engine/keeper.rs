@@ -106,14 +106,19 @@ impl Keeper {
         Ok(())
     }
 
-    /// Saves before the caller is answered.
-    pub(crate) async fn save_through(&self, document: Document, ledger: &Ledger) -> Result<(), SaveError> {
+    /// Saves before the caller is answered. A row that is new with it says that it is written from the log `by`.
+    pub(crate) async fn save_through(
+        &self,
+        document: Document,
+        by: Option<Uuid>,
+        ledger: &Ledger,
+    ) -> Result<(), SaveError> {
         let ledger = ledger.in_phase(Phase::Save);
         let encoded = self.encode(document, Stage::StateEncode, &ledger).await;
         let (document, bytes) = encoded.map_err(SaveError::Failed)?;
         let length = bytes.len();
         let key = self.put_fresh(&document, bytes, Stage::S3Put, &ledger).await?;
-        let row = row(&document, key, length);
+        let row = SystemRow { claimed_by: by, ..row(&document, key, length) };
         let advanced = self.stores.table.upsert(&row, WriteRule::Advance, &ledger).await;
         if advanced.map_err(failed)? { Ok(()) } else { Err(SaveError::Conflict) }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mipro_telemetry::Ledger;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::document::{self, Document};
 use super::keeper::{self, Keeper, SaveError};
@@ -152,22 +153,23 @@ impl Storage {
         }
     }
 
-    /// Stores a new system, before its maker is answered. `events` are its first.
+    /// Stores a new system, before its maker is answered, as one that is written from the log `by`. `events` are its first.
     pub(super) async fn store_first(
         &self,
         state: State,
         events: Vec<Recorded>,
         epoch: u64,
+        by: Uuid,
         ledger: &Ledger,
     ) -> Result<Loaded, SaveError> {
         match self.form() {
             FormOf::Documents(keeper) => {
                 let document = Document { state, history: events.into(), epoch };
-                keeper.save_through(document.clone(), ledger).await?;
+                keeper.save_through(document.clone(), Some(by), ledger).await?;
                 Ok(Loaded::clean(document))
             }
             FormOf::Snapshots(writer) => {
-                let (written, attempt) = writer.write_first(state.clone(), epoch, ledger).await?;
+                let (written, attempt) = writer.write_first(state.clone(), epoch, Some(by), ledger).await?;
                 let memo = Memo { snapshot: attempt, ..Memo::default() };
                 let saved_bytes = written.bytes;
                 Ok(Loaded {

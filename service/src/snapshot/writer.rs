@@ -1,5 +1,6 @@
 //! Writing a snapshot: pack, put, move the pointer. Whoever calls ([`crate::engine`], `shard/saves.rs`) has waited until the log
-//! is durable up to the state's newest event: a row never names what a crash could take back.
+//! is durable up to the state's newest event: a row never names what a crash could take back. (A new system's first snapshot
+//! comes before its first events, and nobody is told of it before both are there.)
 
 use std::sync::Arc;
 
@@ -96,7 +97,9 @@ impl SnapshotWriter {
         result
     }
 
-    /// Writes a new system's first snapshot, before its maker is answered: a system survives a restart whatever the level.
+    /// Writes a new system's first snapshot, before its maker is answered: a system survives a restart whatever the level. The
+    /// new row says that it is written from the log `by`, so that the first stay needs no claim. Its first events follow in the
+    /// log: here alone the row is ahead of it.
     ///
     /// # Errors
     /// [`SaveError::Conflict`]: there is a system of that id.
@@ -104,12 +107,13 @@ impl SnapshotWriter {
         &self,
         state: State,
         epoch: u64,
+        by: Option<Uuid>,
         ledger: &Ledger,
     ) -> Result<(Written, Attempt), SaveError> {
         let ledger = ledger.in_phase(Phase::Save);
         let (row, packed) = self.pack(state, epoch, Stage::StateEncode, &ledger).await?;
         let put = self.put_fresh(&row, packed, Stage::S3Put, &ledger).await?;
-        let row = naming(row, &put);
+        let row = SystemRow { claimed_by: by, ..naming(row, &put) };
         crash::point("snapshot.put");
         if !pointer::advance(&*self.stores.table, &row, &ledger).await.map_err(failed)? {
             return Err(SaveError::Conflict);

@@ -152,7 +152,8 @@ pub trait SystemTable: Send + Sync + fmt::Debug {
     /// The row of a system, if there is one. Repeating it is harmless.
     async fn get(&self, system_id: Uuid, ledger: &Ledger) -> Result<Option<SystemRow>, StoreError>;
 
-    /// Inserts a row, or replaces it where `rule` lets it. Gives whether the row is now the one given: `false` means
+    /// Inserts a row, or replaces it where `rule` lets it; whose it is (`claimed_by`) is written only with a new row, after that
+    /// [`SystemTable::claim`] alone says so. Gives whether the row is now the one given: `false` means
     /// that `rule` forbade it. After an error the row may or may not have been written.
     async fn upsert(&self, row: &SystemRow, rule: WriteRule, ledger: &Ledger) -> Result<bool, StoreError>;
 

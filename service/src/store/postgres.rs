@@ -47,8 +47,9 @@ const SELECT_PAGE: &str = "SELECT COALESCE(jsonb_agg(to_jsonb(t) ORDER BY t.syst
 
 const UPSERT: &str = "WITH inserted AS (
         INSERT INTO systems
-            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
-        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9)
+            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum,
+            claimed_by)
+        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10::uuid)
         ON CONFLICT (system_id) DO UPDATE SET
             org_id = EXCLUDED.org_id, status = EXCLUDED.status, mode = EXCLUDED.mode,
             prev_ref = NULL, prev_version = NULL, prev_bytes = NULL, prev_checksum = NULL,
@@ -60,8 +61,9 @@ const UPSERT: &str = "WITH inserted AS (
 
 const ADVANCE: &str = "WITH inserted AS (
         INSERT INTO systems
-            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
-        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9)
+            (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum,
+            claimed_by)
+        VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10::uuid)
         ON CONFLICT (system_id) DO UPDATE SET
             org_id = EXCLUDED.org_id, status = EXCLUDED.status, mode = EXCLUDED.mode,
             prev_ref = systems.state_ref, prev_version = systems.version,
@@ -255,6 +257,7 @@ impl SystemTable for PostgresTable {
             &epoch,
             &bytes,
             &checksum,
+            &row.claimed_by,
         ];
         let written = self.run(sql, params, ledger).await?;
         let written = written.map(|row| ledger.time(Stage::DbDecode, || decode(&row))).transpose()?;

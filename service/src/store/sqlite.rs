@@ -30,8 +30,8 @@ const SELECT_PAGE: &str = "SELECT system_id, org_id, status, mode, version, stat
     FROM systems WHERE ?1 IS NULL OR system_id > ?1 ORDER BY system_id LIMIT ?2";
 
 const UPSERT: &str = "INSERT INTO systems
-        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum, claimed_by)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
     ON CONFLICT (system_id) DO UPDATE SET
         org_id = excluded.org_id, status = excluded.status, mode = excluded.mode,
         prev_ref = NULL, prev_version = NULL, prev_bytes = NULL, prev_checksum = NULL,
@@ -40,8 +40,8 @@ const UPSERT: &str = "INSERT INTO systems
         updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
 
 const ADVANCE: &str = "INSERT INTO systems
-        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        (system_id, org_id, status, mode, version, state_ref, epoch, state_bytes, state_checksum, claimed_by)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
     ON CONFLICT (system_id) DO UPDATE SET
         org_id = excluded.org_id, status = excluded.status, mode = excluded.mode,
         prev_ref = systems.state_ref, prev_version = systems.version,
@@ -136,6 +136,7 @@ impl SystemTable for SqliteTable {
                     epoch,
                     state_bytes,
                     row.state_checksum.as_ref().map(checksum_text),
+                    row.claimed_by.map(|by| by.to_string()),
                 ])
                 .map_err(failed)?;
             query.done();

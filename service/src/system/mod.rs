@@ -15,25 +15,26 @@
 //!
 //! 1. **Load**, if the system is not in memory: [`crate::recovery`] folds snapshot and log, and proposes an epoch.
 //! 2. **Claim**, once a stay in memory: before its first append or save the row is made to say, by compare-and-set, that the
-//!    system is written under that epoch and from this host's log. Who loses drops the state and reads it anew, having
-//!    written nothing.
+//!    system is written under that epoch and from this host's log. Who loses has written nothing: the call is refused as
+//!    overtaken, the state is dropped, and the next call reads it anew.
 //! 3. **Decide** ([`decide()`]): refused, and nothing has changed; or events, numbered by [`record()`].
 //! 4. **Append** ([`crate::log::EventLog::append`]): the log takes the events into its memory and gives them an LSN. It
-//!    never waits; if it can't take them, the call is refused and nothing has changed.
+//!    never waits; if it can't take them, the call is refused and nothing has changed. (The start of
+//!    a rollout may, where the operator chose so and the caller named no level, be answered *unrecorded* instead.)
 //! 5. **Apply** ([`apply()`]): now the state shows what no disk has yet, and the next command may be decided on it at once.
 //! 6. **Gate**: the answer waits until the log is durable, at the level in force, up to the newest event it could have seen.
 //!    A read and a duplicate wait like everyone else. The proxy's gate runs beside the LLM call. If the log dies, no gate opens:
-//!    nothing is answered, and the next start folds what the disk has.
+//!    nothing is acknowledged, and the next start folds what the disk has.
 //! 7. **Save**, behind the answers: after so many events, bytes or seconds, or when the system leaves memory. It waits until
 //!    the log is *on the disk* up to the state's last event, puts the snapshot ([`crate::snapshot::writer`]), then moves the
 //!    row. Only what a snapshot covers, and the archive has, is trimmed from the log.
 //!
-//! So, with a log of files: acknowledged ⊆ what the log has at the level in force, stored ⊆ what it has, or had, on its disk, and the
+//! So, with a log of files, and but for a new system's first state: acknowledged ⊆ what the log has at the level in force, stored ⊆ what it has, or had, on its disk, and the
 //! row names only what is there. An event that was appended and never acknowledged counts as soon as a start finds it.
 //!
 //! A **new system** is stored first (snapshot, then a row under epoch 1, which is its claim), and then its first events are
-//! appended: an id that is taken must not get a second beginning into its history. A crash between the two leaves an empty system
-//! that nobody was told of.
+//! appended: an id that is taken must not get a second beginning into its history. A crash between the two leaves a system that
+//! nobody was told of, with its baseline and without its first two events.
 //!
 //! | level in force ([`crate::durability`]) | its gate waits for | an acknowledged reward survives |
 //! |---|---|---|
@@ -49,8 +50,8 @@
 //! were full. Loads and first claims fail until the stores are back.
 //!
 //! Where these steps stand: 2 in `shard/claims.rs`, 3 to 5 in `shard/active.rs`, 6 in `engine/gate.rs`, 7 in `shard/saves.rs`. The
-//! events route asks the state for the number of its newest event, waits at the gate, and reads the archive's segments and then the
-//! log, up to that number (`history.rs`).
+//! events route asks the state for the number of its newest event, waits at the gate, and reads up to that number: the log here, the
+//! archive where the log has a hole, an old document, and the log again (`history.rs`).
 //!
 //! Suggested reading order: [`command`], [`spec`], [`refusal`], [`event`], [`state`], [`rollouts`], [`mod@decide`], [`mod@apply`]; then [`prompt`] and [`content`]
 //! for what candidates do to prompts, and [`view`] for what the outside is shown.

@@ -66,7 +66,8 @@ impl Default for TpeSpec {
     }
 }
 
-/// Bounds of one system, so that no caller can make its state grow without end.
+/// Bounds of one system, so that no caller can make its state grow without end. Stored with it; no request sets them: a new system
+/// has the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -76,11 +77,12 @@ pub struct Limits {
     pub rollouts_open_max: usize,
     /// Closed rollouts remembered, so that a repeated status call is known as such; the oldest go first. A repeat that comes
     /// later still is refused as unknown, unless it names its candidate: then it can't be told from a first report, and counts
-    /// as one. Default 100,000.
+    /// as one. A start that comes again after that is a new rollout. Default 100,000.
     pub rollouts_closed_max: usize,
     /// How long a closed rollout is remembered, microseconds. Default 24 h.
     pub dedup_window_us: u64,
-    /// How long a rollout without a reward counts as in flight, microseconds. Default 1 h.
+    /// How long a rollout may stay open, rewarded or not, microseconds; then it expires: it is no longer in flight, and remembered
+    /// like a closed one. Default 1 h.
     pub rollout_ttl_us: u64,
     /// Bytes in a rollout or candidate id. Default 256.
     pub id_bytes_max: usize,

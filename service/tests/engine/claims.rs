@@ -75,6 +75,23 @@ async fn a_stay_claims_once_before_its_first_event_and_reads_claim_nothing() {
     assert_eq!((claims(&rig), host.rewards(new.system_id).await), (1, 5));
 }
 
+/// From its first moment: a host that takes over must know that another log has what followed.
+#[tokio::test]
+async fn a_new_row_names_the_log_that_it_is_written_from() {
+    for format in [Format::Binary, Format::Document] {
+        let rig = Rig::sqlite().await;
+        let mut options = lazy();
+        options.actor.format = format;
+        let host = Host::with(&rig, HandLog::at(Level::Disk).open_wide(), &options);
+        let new = new_system();
+        create(&*host.engine, &new).await;
+        let row = rig.stores().table.get(new.system_id, &ledger()).await.unwrap().unwrap();
+        assert_eq!(row.claimed_by, Some(host.log.id()), "{format:?}");
+        host.report(new.system_id, "first").await.unwrap();
+        assert_eq!(claims(&rig), 0, "and its first stay claims nothing");
+    }
+}
+
 #[tokio::test]
 async fn of_two_hosts_that_saw_the_same_one_writes_and_the_other_begins_anew() {
     let rig = Rig::sqlite().await;

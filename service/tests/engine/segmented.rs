@@ -271,7 +271,7 @@ impl World {
         let mut live =
             Live { state, epoch: 1, contexts, attempt: Attempt::default(), rollouts: 0, history: vec![] };
         live.log(&self.log, events);
-        let (_, attempt) = self.writer.write_first(live.state.clone(), 1, &ledger()).await.unwrap();
+        let (_, attempt) = self.writer.write_first(live.state.clone(), 1, None, &ledger()).await.unwrap();
         live.attempt = attempt;
         live
     }

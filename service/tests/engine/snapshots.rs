@@ -35,7 +35,7 @@ async fn moves_and_keeps(world: &World) {
     assert_eq!(now.previous.unwrap().state_ref, founded.state_ref.unwrap());
     let mut other = live.state.clone();
     other.name = Some("other".to_owned());
-    let again = world.writer.write_first(other, 1, &ledger()).await;
+    let again = world.writer.write_first(other, 1, None, &ledger()).await;
     assert_eq!(again.unwrap_err(), SaveError::Conflict, "there is a system of that id");
 }
 

@@ -49,7 +49,7 @@ fn counts(breakdown: &Breakdown, stage: Stage) -> (u64, u64, u64) {
 async fn table_conformance(table: &dyn SystemTable) {
     table.ping().await.unwrap();
     let id = Uuid::new_v4();
-    let at = |version| SystemRow { system_id: id, ..row(version) };
+    let at = |version| SystemRow { system_id: id, claimed_by: Some(BY), ..row(version) };
     assert_eq!(table.get(id, &ledger()).await.unwrap(), None);
     assert!(table.upsert(&at(3), WriteRule::Advance, &ledger()).await.unwrap(), "nothing is in the way");
     let read = table.get(id, &ledger()).await.unwrap().unwrap();
@@ -76,7 +76,7 @@ async fn table_conformance(table: &dyn SystemTable) {
 
 /// What the row is after versions 3 and 4 of epoch 0.
 async fn epochs_and_previous(table: &dyn SystemTable, id: Uuid) {
-    let at = |version, epoch| SystemRow { system_id: id, epoch, ..row(version) };
+    let at = |version, epoch| SystemRow { system_id: id, epoch, claimed_by: Some(BY), ..row(version) };
     let previous = |version| {
         let SystemRow { state_ref, state_bytes, state_checksum, .. } = row(version);
         PreviousState { state_ref: state_ref.unwrap(), version, bytes: state_bytes, checksum: state_checksum }

@@ -205,7 +205,7 @@ impl Rows {
         if taken {
             row.updated_at = Some(self.scene.now_ms().to_string());
             row.previous = held.and_then(previous).filter(|_| rule == WriteRule::Advance);
-            row.claimed_by = held.and_then(|held| held.claimed_by);
+            row.claimed_by = held.map_or(row.claimed_by, |held| held.claimed_by);
             self.check(held, &row);
             now.insert(row.system_id, row);
         }

@@ -78,7 +78,7 @@ async fn steps_wait(offload: Offload, waits: bool) {
     for step in ["through", "as original", "behind", "load"] {
         let work = async {
             match step {
-                "through" => keeper.save_through(document.clone(), &ledger).await.unwrap(),
+                "through" => keeper.save_through(document.clone(), None, &ledger).await.unwrap(),
                 "as original" => keeper.save_as_original(document.clone(), &ledger).await.unwrap(),
                 "behind" => keeper.save_behind(document.clone(), &mut attempt).await.unwrap(),
                 _ => {

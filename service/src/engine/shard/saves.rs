@@ -1,7 +1,7 @@
 //! Saving behind the answers, and letting systems go.
 //!
-//! A save is never ahead of the log: what it covers is durable there before it begins. So a crash never leaves a stored state
-//! that the log knows nothing of.
+//! A save is never ahead of the log: what it covers is durable there before it begins. So a crash never leaves a saved state
+//! that the log knows nothing of (a new system's first state comes before its first events, and is no save).
 //!
 //! A system may leave memory when all it shows is durable and nothing would be lost with it: what is saved, or what the log
 //! keeps. It is saved on its way out; where a store is down, a log that keeps its events lets it go all the same, so that a

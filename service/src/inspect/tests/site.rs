@@ -153,8 +153,11 @@ impl Site {
         let new = NewSystem { system_id: system, org_id: id(0xa), name: None, spec: spec() };
         let (state, history, _) = begin(&new, &context);
         self.append(system, &history);
-        let (_, attempt) =
-            self.writer.write_first(state.clone(), self.epoch, &crate::inspect::ledger()).await.unwrap();
+        let (_, attempt) = self
+            .writer
+            .write_first(state.clone(), self.epoch, None, &crate::inspect::ledger())
+            .await
+            .unwrap();
         self.lives.insert(system, Life { state, history, attempt });
     }
 

@@ -140,7 +140,7 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
-    /// Something other than what was written stands there; nothing was changed.
+    /// Something other than what was written stands there; no record was changed.
     #[error("{0}; `mipro state verify` says what is whole")]
     Damaged(#[from] ReadError),
     /// The disk refuses.

@@ -306,7 +306,8 @@ impl Archiver {
         let mut covering = Vec::new();
         for span in spans {
             match rows.remove(&span.system) {
-                // Its creation was never acknowledged: nobody can ask for it.
+                // No row: somebody removed it, or the database is older than the log. Nobody can ask for the system; its
+                // events stay in the archive.
                 None => {}
                 Some(row) if row.version >= span.last_seq => covering.push(row),
                 Some(_) => behind.push(span.system),

@@ -117,7 +117,7 @@ impl SystemTable for HeldTable {
         let held = rows.get(&row.system_id);
         let taken = rule == WriteRule::Overwrite || held.is_none_or(|held| held.version < row.version);
         if taken {
-            let claimed_by = held.and_then(|held| held.claimed_by);
+            let claimed_by = held.map_or(row.claimed_by, |held| held.claimed_by);
             rows.insert(row.system_id, SystemRow { claimed_by, ..row.clone() });
         }
         if passed == End::Lost { Err(failed()) } else { Ok(taken) }
