@@ -46,7 +46,7 @@ fn fill(runtime: &tokio::runtime::Runtime, log: &SegmentLog, stores: &Stores, ne
     append(log, state.system_id, &events);
     let writer = SnapshotWriter::new(stores.clone(), Recorders::new(), Arc::default(), Offload::default());
     let ledger = Ledger::start(Operation::Background);
-    runtime.block_on(writer.write_first(state.clone(), 1, &ledger)).unwrap();
+    runtime.block_on(writer.write_first(state.clone(), 1, None, &ledger)).unwrap();
     let (until, messages) = (state.version + TAIL_EVENTS, messages());
     for turn in 0.. {
         if state.version >= until {
