@@ -37,7 +37,7 @@ fn answer(page: &mut Html, rung: &Rung) {
     let Some((group, us)) = view::dominant_group(rung) else { return };
     let whole = view::overhead_mean_us(rung);
     let stage = view::dominant_stage(rung).map_or_else(String::new, |(stage, us)| {
-        format!(", most of it in <code>{}</code> ({})", Esc(stage), Esc(&percent(us / whole)))
+        format!(", the largest stage being <code>{}</code> ({})", Esc(stage), Esc(&percent(us / whole)))
     });
     page.put(format_args!(
         "<p class=\"answer\">Rung <strong>{}</strong> spends most on <strong class=\"t {}\">{}</strong>: {} of the {} ms that the service adds on average ({}){stage}.</p>\n",
