@@ -59,8 +59,8 @@ pub async fn run(
     let exes = executables(&options.compare, watcher).await?;
     let fleet = Fleet::new(scratch);
     let work = async {
-        let bench = Box::pin(Bench::start(&options.compare, &exes, scratch, &fleet, watcher)).await?;
-        measure(&bench, options, watcher, cancel).await
+        let mut bench = Box::pin(Bench::start(&options.compare, &exes, scratch, &fleet, watcher)).await?;
+        measure(&mut bench, options, watcher, cancel).await
     };
     let outcome = match fleet.guard(Box::pin(work)).await {
         Ok(outcome) => outcome,
@@ -71,7 +71,7 @@ pub async fn run(
 }
 
 async fn measure(
-    bench: &Bench<'_>,
+    bench: &mut Bench<'_>,
     options: &AaOptions,
     watcher: &dyn Watcher,
     cancel: &CancellationToken,

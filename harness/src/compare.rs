@@ -108,7 +108,7 @@ pub async fn run(
     let exes = executables(options, watcher).await?;
     let fleet = Fleet::new(scratch);
     let work = async {
-        let bench = Box::pin(Bench::start(options, &exes, scratch, &fleet, watcher)).await?;
+        let mut bench = Box::pin(Bench::start(options, &exes, scratch, &fleet, watcher)).await?;
         bench.compare(options, watcher, cancel).await
     };
     let outcome = match fleet.guard(Box::pin(work)).await {
@@ -183,7 +183,7 @@ impl<'a> Bench<'a> {
     }
 
     fn alternation<'b>(
-        &'b self,
+        &'b mut self,
         options: &CompareOptions,
         cancel: &'b CancellationToken,
         tell: &'b (dyn Fn(Which, u32) + Sync),
@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
     {
         Alternation {
             ground: &self.ground,
-            sides: &self.sides,
+            sides: &mut self.sides,
             size: Size { rollouts: 1, warm_in: 1, rate: None },
             lanes: options.lanes,
             steal_pct_max: options.steal_pct_max,
@@ -205,7 +205,7 @@ impl<'a> Bench<'a> {
 
     /// A look at each side, before any rule is fixed.
     pub(crate) async fn pilot(
-        &self,
+        &mut self,
         options: &CompareOptions,
         cancel: &CancellationToken,
     ) -> Result<Pilot, Error> {
@@ -219,7 +219,7 @@ impl<'a> Bench<'a> {
 
     /// Slices of both sides, until a look finds everything decided by `rules`.
     pub(crate) async fn alternate(
-        &self,
+        &mut self,
         options: &CompareOptions,
         size: Size,
         (looks, rules): (&Looks, &Rules),
@@ -237,7 +237,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn compare(
-        &self,
+        &mut self,
         options: &CompareOptions,
         watcher: &dyn Watcher,
         cancel: &CancellationToken,

@@ -2,29 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use mipro_bench_reports::{
     Accounting, CountSet, Dist, OperationReport, Recorder, Rung, StageReport, Times, Validity,
 };
 
 #[cfg(test)]
 mod tests;
-
-/// The distributions of a rung by endpoint name (`overhead`, `stages.db.query`, …), in nanoseconds.
-pub(crate) fn histograms(rung: &Rung) -> BTreeMap<String, Histogram<u64>> {
-    let lag = rung.rollout.lag.as_ref().map(|lag| ("rollout.lag".to_owned(), lag));
-    let rollout = [
-        ("rollout.response".to_owned(), &rung.rollout.response),
-        ("rollout.service".to_owned(), &rung.rollout.service),
-        ("overhead".to_owned(), &rung.overhead),
-    ];
-    let steps = rung.steps.iter().map(|(name, step)| (format!("steps.{name}.service"), &step.service));
-    let stages = rung.stages.iter().map(|(name, stage)| (format!("stages.{name}"), &stage.dist));
-    let groups = rung.stage_groups.iter().map(|(name, stage)| (format!("groups.{name}"), &stage.dist));
-    let all = rollout.into_iter().chain(lag).chain(steps).chain(stages).chain(groups);
-    // A distribution that was just made can be read.
-    all.filter_map(|(name, dist)| Some((name, dist.decode().ok()?))).filter(|(_, h)| !h.is_empty()).collect()
-}
 
 /// All of `slices` together: distributions merged, counts and times a rollout weighted by the rollouts that succeeded. What
 /// only a whole run has (processes, losses, makespan) is left empty. `None` without slices.

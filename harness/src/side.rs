@@ -10,7 +10,7 @@ use mipro_bench_reports::Side as Which;
 use mipro_loadgen::StatusStyle;
 use mipro_testbed::link::LinkSpec;
 use mipro_testbed::postgres;
-use mipro_testbed::process::Fleet;
+use mipro_testbed::process::{Fleet, ProgramCopy};
 use mipro_testbed::stack::{Stack, StackKind};
 use url::Url;
 
@@ -25,6 +25,8 @@ use crate::subject::Subject;
 #[cfg(test)]
 mod tests;
 
+/// What a side's service is told besides its configuration: a log that is made anew for each pair is made fast if it is small.
+const SEGMENTS: (&str, &str) = ("MIPRO_LOG_SEGMENT_BYTES", "8388608");
 /// The name of side B's own database.
 const DATABASE_B: &str = "mipro_b";
 /// Requests a service that nobody else uses has in flight while it tells: that one.
@@ -69,12 +71,31 @@ struct Launch {
     config: PathBuf,
     data: PathBuf,
     env: Vec<(String, String)>,
+    /// How often it was begun anew.
+    renewals: u32,
 }
 
 impl Launch {
     async fn start(&self, fleet: &Fleet, more_env: &[(String, String)]) -> Result<Server, Error> {
         let env: Vec<_> = self.env.iter().chain(more_env).cloned().collect();
         roles::service(fleet, &self.exe, &self.config, &self.data, &env).await
+    }
+
+    /// Starts it from pages that no process before had, and on a directory that none had.
+    async fn start_anew(&mut self, fleet: &Fleet) -> Result<Server, Error> {
+        self.renewals += 1;
+        let mut name = self.data.file_stem().unwrap_or_default().to_owned();
+        name.push(format!(".{}", self.renewals));
+        let before = std::mem::replace(&mut self.data, PathBuf::new());
+        self.data = before.with_file_name(name);
+        // One that is not there has held nothing.
+        let _gone = tokio::fs::remove_dir_all(&before).await;
+        let exe = self.exe.clone();
+        let copied = tokio::task::spawn_blocking(move || ProgramCopy::of(&exe)).await;
+        // Where the kernel gives no such file, it is started from where it lies.
+        let copy = copied.ok().and_then(|copy| copy.inspect_err(|error| not_copied(&self.exe, error)).ok());
+        let program = copy.as_ref().map_or_else(|| self.exe.clone(), ProgramCopy::path);
+        roles::service(fleet, &program, &self.config, &self.data, &self.env).await
     }
 }
 
@@ -112,7 +133,8 @@ impl Side {
                 let data = ground.dir.join("data").join(&name);
                 let mut env = stack.service_env();
                 env.push(api_keys());
-                Some(Launch { exe: exe.to_owned(), config, data, env })
+                env.push((SEGMENTS.0.to_owned(), SEGMENTS.1.to_owned()));
+                Some(Launch { exe: exe.to_owned(), config, data, env, renewals: 0 })
             }
         };
         let service = match &launch {
@@ -126,6 +148,7 @@ impl Side {
                 &crate::ground::without_password(&blobs_url),
             ),
         );
+        let shown = shown.map(|text| format!("# {}={} in its environment\n{text}", SEGMENTS.0, SEGMENTS.1));
         let config = shown.unwrap_or_else(|| "# no service\n".to_owned());
         let target = service.as_ref().map(|service| service.url.clone());
         Ok(Self { which, label, plan: Some(plan), target, link, service, launch, config })
@@ -153,9 +176,36 @@ impl Side {
         self.stop(ground).await;
         if let Some(launch) = &self.launch {
             let service = launch.start(ground.fleet, more_env).await?;
-            self.target = Some(service.url.clone());
-            self.service = Some(service);
+            self.adopt(service);
         }
+        Ok(())
+    }
+
+    fn adopt(&mut self, service: Server) {
+        self.target = Some(service.url.clone());
+        self.service = Some(service);
+    }
+
+    /// Ends its service, where that is ours, and leaves another one on the same stores, stopped until [`Side::resume`]: another
+    /// process, of another copy of the program, with a data directory of its own.
+    ///
+    /// # Errors
+    /// When it does not end cleanly on being asked to, or does not start again.
+    pub(crate) async fn renew(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
+        if self.service.is_none() {
+            return Ok(());
+        }
+        // What it still has to store is not what is measured.
+        self.set_link(ground, false).await?;
+        self.resume();
+        if !self.stop(ground).await {
+            return Err(Error::Unexpected(format!("{}: the service did not stop cleanly", self.label)));
+        }
+        if let Some(launch) = &mut self.launch {
+            let service = launch.start_anew(ground.fleet).await?;
+            self.adopt(service);
+        }
+        self.pause();
         Ok(())
     }
 
@@ -214,6 +264,11 @@ impl Side {
             ..mipro_loadgen::Options::default()
         }
     }
+}
+
+fn not_copied(program: &Path, error: &std::io::Error) {
+    let program = program.display();
+    tracing::warn!(%program, %error, "not copied: all its processes are started from one file, and share its place in the caches");
 }
 
 /// A database and a prefix for this side alone. Where the servers are somebody else's, nothing is made in their database:

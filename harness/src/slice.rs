@@ -3,6 +3,12 @@
 //! The steps, in order: let the side go on; make fresh systems on an unhindered link, so that no slice carries another's past;
 //! set the link; warm in; measure a fixed number of rollouts; wait until none is in flight; stop the side again. Both slices
 //! of a pair make the same rollouts: the same seed and indices, and so the same payloads and the same delays of the mock.
+//!
+//! Before each pair both services are begun anew: other processes, from copies of their programs, on data directories that
+//! nobody had. Two processes of one program differ for as long as they live, and two files of one program for as long as they
+//! lie in the page cache; no number of slices of the same two would show by how much. With fresh ones for each pair it is part of what
+//! the pairs differ by, and so of the interval (Kalibera and Jones, *Rigorous benchmarking in reasonable time*, 2013; Mytkowicz et
+//! al., *Producing wrong data without doing anything obviously wrong*, 2009).
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +84,7 @@ pub(crate) struct Measured {
 /// Measures slices of two running sides.
 pub(crate) struct Alternation<'a> {
     pub(crate) ground: &'a Ground<'a>,
-    pub(crate) sides: &'a [Side; 2],
+    pub(crate) sides: &'a mut [Side; 2],
     pub(crate) size: Size,
     /// Rollouts in flight at most.
     pub(crate) lanes: u32,
@@ -92,6 +98,13 @@ pub(crate) struct Alternation<'a> {
 
 impl Driver for Alternation<'_> {
     type Slice = Measured;
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        for side in self.sides.iter_mut() {
+            side.renew(self.ground).await?;
+        }
+        Ok(())
+    }
 
     async fn slice(&mut self, which: Which, pair: u32) -> Result<Measured, Error> {
         (self.tell)(which, pair);
@@ -122,7 +135,7 @@ impl Driver for Alternation<'_> {
             cpu_pct: used.cpu_pct,
             started_s,
             length_s: outcome.wall.as_secs_f64(),
-            ..Slice::new(which, pair, &crate::merge::histograms(&rung))
+            ..Slice::new(which, pair, &outcome.histograms())
         };
         Ok(Measured { slice, rung })
     }

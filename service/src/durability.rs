@@ -13,7 +13,7 @@
 //! | `disk` | on this machine's disk (one `fdatasync` for a group of appends) | only if the disk is lost |
 //! | `postgres` | committed in a shared Postgres | Postgres's disk, or a failover to an asynchronous standby |
 //! | `object` | in the object store | the store's region |
-//! | `stored` | the whole state saved in object store and database before the answer | what concurrent callers overwrite |
+//! | `stored` | the whole state saved in object store and database before the answer | nothing by a crash; what concurrent callers overwrite, in the engine that lets the later save win |
 //!
 //! A caller may ask for a stronger level than the one in force, never for a weaker one.
 //! Source: the output gate is Cloudflare's (workerd, `io-gate`); the levels are those of the field.

@@ -1,12 +1,20 @@
 //! How a system comes back into memory: row, snapshot, tail.
 //!
-//! [`Recovery::recover`] reads top to bottom. What it never does: show a state older than the one the row names, skip an
-//! event, or take events that were decided after another host had taken the system over.
+//! [`Recovery::recover`] reads top to bottom; the tail has a file of its own below this one, `recovery/tail.rs`. What it never
+//! does: show a state older than the one the row names, skip an event, or take events that were decided after another host had
+//! taken the system over and stored or archived something. (Of a host that claimed, and lost its log before it did either, nobody else
+//! knows where it began.)
+//!
+//! **What a tail may be.** Events follow the snapshot one by one. Where some are missing, all is read once more, for the trimmer
+//! may have come between (`Failed::Gap`); if they are still missing, the system is refused, as it is at once where the log here has a
+//! hole between two events of its own. Epochs never fall: two writers at one log
+//! are refused. What the snapshot covers already is passed over without a look at it. A refusal concerns one system.
 //!
 //! **The life of an epoch.** A system is made under epoch 1. Each load takes the next: one more than the highest that it finds
 //! in the row, in the snapshot and in the events behind it. A load only proposes it. Before the first event is appended, or
-//! the first state saved, under it, the row is made to say that it is this host's (`engine/shard/claims.rs`, ADR 0010): of two
-//! hosts that propose the same number one gets it. From then on whoever still writes under a lower one is fenced where it matters: the row
+//! the first state saved, under it, the row is made to say that it is this host's (`engine/shard/claims.rs`, ADR 0010): a
+//! compare-and-set that finds the row's epoch and version as the load saw them ([`Recovered::seen`]; an owner changes only
+//! together with the epoch), and sets epoch and owner. Of two hosts that propose the same number one gets it. From then on whoever still writes under a lower one is fenced where it matters: the row
 //! takes no lower epoch ([`crate::snapshot::pointer`]), a log in which it falls is refused (`tail`), and of two events of the
 //! same number the one of the higher epoch counts ([`crate::snapshot::archive::reader::Epochs`]). It ends when the state leaves
 //! memory.
@@ -19,8 +27,8 @@
 //!
 //! **Whose log counts.** What follows the stored state is in the log of the host that claimed the system last, and in the
 //! archive. Where that was another host, the log here may hold what was decided before it, or beside it, and what it decided
-//! itself may be in its log only: nothing from here is folded, and where there is something beyond what is stored, the system is
-//! refused rather than two histories mixed. No fallback crosses a change of hosts, either: the first claim after one makes the row
+//! itself may be in its log only: nothing of the log here is folded (of what it has archived, all: that host saw it, too), and
+//! where it holds something beyond what is stored, the system is refused rather than two histories mixed. No fallback crosses a change of hosts, either: the first claim after one makes the row
 //! forget its previous state ([`crate::store::SystemTable::claim`]), so that a system just taken over has nothing to fall back to until its
 //! second state is stored.
 //!

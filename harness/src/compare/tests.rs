@@ -9,7 +9,11 @@ fn pilot(stages: &[(&str, f64)]) -> Rung {
     rung.overhead.mean_us = Some(1_000.0);
     rung.steps.insert("status_reward_done".to_owned(), Times::default());
     for (name, per_rollout_us) in stages {
-        let stage = StageReport { per_rollout_us: *per_rollout_us, ..StageReport::default() };
+        let stage = StageReport {
+            per_rollout_us: *per_rollout_us,
+            calls_per_rollout: if *name == "s3.get" { 0.5 } else { 2.0 },
+            ..StageReport::default()
+        };
         rung.stages.insert((*name).to_owned(), stage);
     }
     rung
@@ -25,16 +29,26 @@ fn gated(pilots: &[Rung; 2]) -> Vec<String> {
 fn what_is_gated_is_what_both_sides_have_and_somebody_would_notice() {
     let a = pilot(&[
         ("db.query", 500.0),
+        ("s3.get", 400.0),
         ("prompt.render", 10.0),
         ("s3.put", 300.0),
         ("llm.first_byte", 20_000.0),
     ]);
-    let b = pilot(&[("db.query", 20.0), ("prompt.render", 10.0), ("llm.first_byte", 20_000.0)]);
+    let b = pilot(&[
+        ("db.query", 20.0),
+        ("s3.get", 400.0),
+        ("prompt.render", 10.0),
+        ("llm.first_byte", 20_000.0),
+    ]);
     assert_eq!(gated(&[a.clone(), b.clone()]), ["rollout.response", "overhead", "stages.db.query"]);
     let all = rules::endpoints(&[a.clone(), b.clone()], 0.1, Pacing::Closed);
     let step = all.iter().find(|e| e.name == "steps.status_reward_done.service").unwrap();
     assert_eq!((step.quantile, step.gate), (0.5, GateRule::Shown), "which call it is, is shown");
     assert!(all.iter().any(|e| e.name == "stages.s3.put"), "it is shown, though only one side has it");
+    assert!(
+        all.iter().any(|e| e.name == "stages.s3.get"),
+        "it is shown, though every other rollout lacks it"
+    );
     let tails = all.iter().filter(|e| e.quantile > 0.5);
     assert!(tails.clone().count() == 4 && tails.clone().all(|e| e.gate == GateRule::Shown));
     let light = rules::endpoints(&[a, b], 0.1, Pacing::Light);

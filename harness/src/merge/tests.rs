@@ -56,9 +56,3 @@ fn a_stage_that_one_slice_lacks_is_not_forgotten() {
     assert_eq!(all.validity, Validity { ok: false, reasons: vec!["x".to_owned()] });
     assert_eq!(merge([]), None);
 }
-
-#[test]
-fn endpoints_have_the_names_that_budgets_use() {
-    let names: Vec<String> = histograms(&slice(3, 100)).into_keys().collect();
-    assert_eq!(names, ["overhead", "rollout.service", "stages.db.query"]);
-}

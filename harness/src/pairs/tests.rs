@@ -3,17 +3,23 @@ use super::*;
 /// Notes what it is asked for; is interrupted after so many slices.
 struct Notes {
     asked: Vec<(Side, u32)>,
+    /// After how many slices both sides were begun anew.
+    renewed_at: Vec<usize>,
     interrupted_after: usize,
 }
 
 impl Notes {
     fn new() -> Self {
-        Self { asked: Vec::new(), interrupted_after: usize::MAX }
+        Self { asked: Vec::new(), renewed_at: Vec::new(), interrupted_after: usize::MAX }
     }
 }
 
 impl Driver for Notes {
     type Slice = (Side, u32);
+    async fn renew(&mut self) -> Result<(), Error> {
+        self.renewed_at.push(self.asked.len());
+        Ok(())
+    }
     async fn slice(&mut self, side: Side, pair: u32) -> Result<(Side, u32), Error> {
         self.asked.push((side, pair));
         Ok((side, pair))
@@ -41,6 +47,7 @@ async fn sides_alternate_in_quads_that_the_seed_draws() {
         let mut notes = Notes::new();
         let (slices, ended) = run(&mut notes, &Looks::once(6), seed, |_| false).await.unwrap();
         assert_eq!((slices.len(), ended), (12, Ended::Exhausted));
+        assert_eq!(notes.renewed_at, [0, 2, 4, 6, 8, 10], "before each pair, never within one");
         let order = letters(&notes.asked);
         let quads: Vec<&str> = (0..3).map(|quad| &order[4 * quad..4 * quad + 4]).collect();
         assert!(quads.iter().all(|quad| ["ABBA", "BAAB"].contains(quad)), "{order}");

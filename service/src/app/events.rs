@@ -63,7 +63,7 @@ impl Events {
                 cut_bytes,
                 file,
                 offset,
-                "the log ended in records that no sync had covered; they are cut off, and were never acknowledged at the level disk"
+                "the log ended in bytes that are no whole record, and nothing says that they had been synced; they are cut off"
             );
         }
         if level == DurabilityLevel::Disk && disk::is_temporary(&dir).unwrap_or(false) {

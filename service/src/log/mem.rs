@@ -16,13 +16,13 @@ pub const KEPT_BYTES_MAX: usize = 64 << 20;
 /// A log that keeps a little.
 #[derive(Debug)]
 pub struct MemoryLog {
-    kept: Mutex<KeptBatch>,
+    kept: Mutex<KeptBatches>,
     watermark: watch::Sender<Lsn>,
     kept_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct KeptBatch {
+struct KeptBatches {
     newest: Lsn,
     batches: VecDeque<OwnedEntry>,
     bytes: usize,
@@ -41,7 +41,7 @@ impl MemoryLog {
         Self { kept: Mutex::default(), watermark: watch::Sender::new(Lsn(0)), kept_bytes_max }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, KeptBatch> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, KeptBatches> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,8 @@ pub use crate::durability::Level;
 pub use mem::MemoryLog;
 pub use segment::{SegmentLog, SegmentOptions};
 
-/// A place in the log: 1, 2, 3, … over all systems of the log, one for each append; a restart goes on. 0 is before everything.
+/// A place in the log: 1, 2, 3, … over all systems of the log, one for each append. A log of files goes on
+/// after a restart where its content ends: what was cut as torn has its numbers given again. 0 is before everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
@@ -212,7 +213,7 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// How it is doing.
     fn health(&self) -> Health;
 
-    /// Visits the batches of a system that hold events after `after_seq`, in order, until the visitor breaks. Sees at
+    /// Visits the batches of a system that hold events after `after_seq`, in order, until the visitor breaks. Of what is still kept it sees at
     /// least what had reached the log's own level when it was called, and nothing that was never appended. **Blocks** on files: call
     /// it where that is allowed.
     ///

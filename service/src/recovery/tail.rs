@@ -20,7 +20,7 @@ const SAY_EVENTS: u64 = 1_000_000;
 /// Why a tail can't be folded.
 #[derive(Debug)]
 enum Problem {
-    /// Events are missing that were there when what is read here was decided on, perhaps: trimmed in the meantime.
+    /// Events are missing. They may have been trimmed since the row was read.
     Gap(String),
     Other(String),
 }

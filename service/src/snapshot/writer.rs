@@ -19,8 +19,9 @@ use crate::store::blobs::PutRule;
 use crate::store::{StoreError, Stores, SystemRow};
 use crate::system::State;
 
-/// Attempts to find a free key. The first conflict may be another process's object of the same epoch; the next key is made
-/// from the content.
+/// Attempts to find a free key. Where something stands under the first one that is not this very state, it is of somebody who had
+/// the epoch before claims were made (ADR 0010), or who makes the same new system at this moment, both under epoch 1; the next
+/// key is made from the content.
 const KEYS_MAX: usize = 2;
 
 /// A snapshot that the row now names.

@@ -55,7 +55,7 @@ pub fn apply(state: &mut State, recorded: &Recorded, probe: &mut impl Probe) {
     state.step(recorded.seq, recorded.at_us, &Fact::of(&recorded.event), probe);
 }
 
-/// An event as far as the state cares: borrowed, and rollouts by their keys. Replay makes it without the event between.
+/// An event as far as the state cares: borrowed, and rollouts by their keys.
 #[derive(Debug)]
 pub(crate) enum Fact<'e> {
     Created(&'e NewSystem),

@@ -133,7 +133,8 @@ pub struct RolloutReply {
     pub prompt: Arc<Prompt>,
     /// The system's settings (model, provider, …).
     pub spec: Arc<SystemSpec>,
-    /// With which probability it was chosen; `None` for a rollout that is rewarded or closed, where its event alone knows.
+    /// With which probability it was chosen; `None` for a rollout that is rewarded or closed, where its event alone knows, and
+    /// for one that nothing records.
     pub probability: Option<f64>,
     /// Whether the messages come from the baseline prompt.
     pub matched: bool,

@@ -4,9 +4,8 @@
 //!
 //! 1. `deltas.messages` replaces messages of the same `order`, and adds those of another.
 //! 2. The instruction replaces the system message's pattern, or becomes the first message where there is none. Where it
-//!    is given several times, the first of these counts, in the order in which clients show it:
-//!    `stage_payloads.*.instruction_text`, `stage_payloads.*.instruction_lines`, `deltas.instruction_text`, `deltas.text`,
-//!    `deltas.content`.
+//!    is given several times, the first of these counts: of the first stage in `stage_payloads` that has one,
+//!    `instruction_text`, else `instruction_lines`; then `deltas.instruction_text`, `deltas.text`, `deltas.content`.
 //! 3. `deltas.transformation.text_replacements` replaces every occurrence in the messages of that role and order.
 //! 4. `deltas.demos` and `deltas.transformation.example_injections` go before the prompt's last user message; injections that
 //!    name one (`apply_to_order`), before that one.

@@ -92,7 +92,7 @@ pub enum Event {
         /// The reward; finite.
         reward: f64,
     },
-    /// What the optimizer made of a reward; follows [`Event::RewardReceived`].
+    /// What the policy made of a reward, whichever policy it is (clients know the name); follows [`Event::RewardReceived`].
     #[serde(rename = "mipro.tpe.update")]
     TpeUpdated {
         /// The candidate that learned.

@@ -1,7 +1,7 @@
 //! The rollouts a system remembers: open ones by the event that began them, closed ones by when they were closed.
 //!
 //! Flat: every entry is `Copy` and the containers hold nothing else, so that cloning a state with a hundred thousand
-//! rollouts copies three blocks of memory. Nothing depends on addresses, on time or on a random hasher.
+//! rollouts copies a few blocks of memory. Nothing depends on addresses, on time or on a random hasher.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};

@@ -13,6 +13,7 @@
 //! child, so a parent-death signal that the child asks for (it fires when the *thread* that started it ends) is safe.
 
 mod child;
+mod copy;
 mod error;
 mod fleet;
 mod ready;
@@ -23,6 +24,7 @@ mod tests;
 mod usage;
 
 pub use child::{Child, Exit, Stopped};
+pub use copy::ProgramCopy;
 pub use error::Error;
 pub(crate) use error::tail_text;
 pub use fleet::{Death, Drained, Fleet};

@@ -14,7 +14,8 @@
 //!
 //! It is written after each sync of the log and never says more than that sync made durable, at any level. Writes go to one
 //! slot; when the file has been synced, which happens only now and then, the next ones go to the other: so one whole slot is
-//! there whenever the power goes. An older watermark is harmless: it only proves less.
+//! there whenever the power goes. An older watermark only proves less: of what lies above it, damage at the log's very end can't be told
+//! from a torn tail.
 
 use std::io;
 use std::sync::Arc;

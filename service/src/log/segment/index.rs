@@ -191,7 +191,7 @@ pub(crate) struct Sidecar {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Listed {
     span: Span,
     start: u32,
     records: u32,
@@ -225,13 +225,13 @@ impl Sidecar {
         if read == bytes { Ok(buffer) } else { Err(BadIndex::Damaged) }
     }
 
-    fn entries(&self, from: u32, count: usize) -> Result<Vec<Entry>, BadIndex> {
+    fn entries(&self, from: u32, count: usize) -> Result<Vec<Listed>, BadIndex> {
         let offset = HEADER_BYTES as u64 + u64::from(from) * ENTRY_BYTES as u64;
         let bytes = self.read(offset, count * ENTRY_BYTES)?;
         bytes.chunks_exact(ENTRY_BYTES).map(|entry| entry_of(entry).ok_or(BadIndex::Damaged)).collect()
     }
 
-    fn entry(&self, at: u32) -> Result<Entry, BadIndex> {
+    fn entry(&self, at: u32) -> Result<Listed, BadIndex> {
         self.entries(at, 1)?.pop().ok_or(BadIndex::Damaged)
     }
 
@@ -250,7 +250,7 @@ impl Sidecar {
         Ok(Vec::new())
     }
 
-    fn list(&self, entry: &Entry) -> Result<Vec<Place>, BadIndex> {
+    fn list(&self, entry: &Listed) -> Result<Vec<Place>, BadIndex> {
         if entry.start.checked_add(entry.records).is_none_or(|end| end > self.records) {
             return Err(BadIndex::Damaged);
         }
@@ -282,7 +282,7 @@ impl Sidecar {
     }
 }
 
-fn entry_of(bytes: &[u8]) -> Option<Entry> {
+fn entry_of(bytes: &[u8]) -> Option<Listed> {
     let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
     let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
     let span = Span {
@@ -291,5 +291,5 @@ fn entry_of(bytes: &[u8]) -> Option<Entry> {
         last_seq: long(24),
     };
     let right = crc32c::crc32c(&bytes[..44]) == word(44);
-    right.then(|| Entry { span, start: word(32), records: word(36), list_crc: word(40) })
+    right.then(|| Listed { span, start: word(32), records: word(36), list_crc: word(40) })
 }

@@ -2,14 +2,22 @@
 //!
 //! Suggested reading order: [`record`] and [`mod@file`] (what is on the disk), [`queue`] (an append), [`catalog`] and [`shared`]
 //! (what the parts have in common), [`writer`] (a group), [`control`], [`scan`] (where a segment's content ends, and whether it
-//! is torn or damaged there), [`recover`] (a start), [`index`] and [`reader`] (finding it again), [`helper`], [`former`].
+//! is torn or damaged there), [`recover`] (a start), [`index`] and [`reader`] (finding it again), [`helper`], `threads` (who drives
+//! writer and helper), [`former`]. The catalog's `index::Of` says which segment an index is of.
+//!
+//! **Torn or damaged.** What ends the last segment without being a whole record is *torn* if it may never have been acknowledged,
+//! and *damaged* if it was known to be synced. Two witnesses can say the latter: a whole record further on that names a later sync, and the control
+//! file's watermark, written after each sync. At level `disk` both are there when the process dies. When the machine does, the newest
+//! watermarks may be lost with the page cache, up to a second's: a bit that then flips in the very last group, too, is taken for torn,
+//! and cut. At level `os` the same is so of what was acknowledged and not synced yet, a second's at most.
 //!
 //! **Who does what.** [`EventLog::append`] copies the events into a buffer under one short lock. The writer takes the whole
 //! buffer, completes the records, writes and syncs, and raises the watermarks. The helper makes the next segment ahead, so
 //! that a full disk is noticed before an append is taken, and writes the indexes of sealed segments.
 //!
 //! **Directory**: `lock`, `control`, `former-ids` (of logs that this one was built from), and for each segment
-//! `<number, 16 hex digits>.seg`, with `.idx` beside it once it is sealed. Formats: docs/formats.md.
+//! `<number, 16 hex digits>.seg`, with `.idx` beside it once it is sealed (in the archive the number has 20 decimal digits).
+//! Formats: docs/formats.md.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,7 +131,8 @@ pub struct Opened {
     pub records: u64,
     /// Bytes that were read and verified.
     pub bytes: u64,
-    /// Bytes of a torn tail that were cut: never acknowledged at level `disk`.
+    /// Bytes of a torn tail that were overwritten with zeros, those among them by which the file was too short: no witness says
+    /// that any of them was durable.
     pub cut_bytes: Option<u64>,
     /// The file that they were in, and where in it.
     pub cut_at: Option<(String, u64)>,

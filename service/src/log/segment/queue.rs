@@ -146,6 +146,7 @@ impl Queue {
     pub(super) fn append(&self, batch: &Batch<'_>) -> Result<(Lsn, bool), AppendError> {
         let bytes = (record::HEADER_BYTES + batch.payload.len()) as u64;
         let numbered = batch.count > 0 && batch.first_seq.checked_add(u64::from(batch.count)).is_some();
+        // Nobody numbers events so that they run over; should it happen, nothing here could hold them.
         if bytes > self.record_bytes_max || !numbered {
             return Err(AppendError::TooLarge);
         }

@@ -20,7 +20,7 @@ use super::scan::{damaged, scan_sealed};
 use super::shared::Shared;
 use super::{file, helper};
 
-/// Index files held open: all of them, with the default options.
+/// Index files held open: those of 8 GiB in full segments of 64 MiB, the defaults.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
 /// Read at once: most records are smaller.
 const READ_BYTES: usize = 4096;
@@ -39,7 +39,7 @@ enum Trouble {
 }
 
 /// Records of one system in one segment.
-struct Source {
+struct Holding {
     name: String,
     file: Arc<dyn File>,
     salt: u32,
@@ -74,13 +74,13 @@ impl Reader {
         Ok(())
     }
 
-    fn sources(&self, shared: &Shared, system: Uuid, after_seq: u64) -> Result<Vec<Source>, ReadError> {
+    fn sources(&self, shared: &Shared, system: Uuid, after_seq: u64) -> Result<Vec<Holding>, ReadError> {
         let wanted = |places: &[Place]| -> Vec<Place> {
             places.iter().filter(|place| place.last_seq() > after_seq).copied().collect()
         };
         let catalog = shared.catalog();
         let sealed: Vec<Kept> = catalog.sealed.values().cloned().collect();
-        let open = Source {
+        let open = Holding {
             name: file::name(catalog.open.header.id),
             file: Arc::clone(&catalog.open.file),
             salt: catalog.open.header.salt,
@@ -96,7 +96,7 @@ impl Reader {
                     return Ok(None);
                 }
                 let file = shared.dir.open(&name).map_err(|error| trouble(&name, &error))?;
-                Ok(Some(Source { name: name.clone(), file, salt: kept.header.salt, places }))
+                Ok(Some(Holding { name: name.clone(), file, salt: kept.header.salt, places }))
             });
             match source {
                 Ok(source) => sources.extend(source),
@@ -217,7 +217,7 @@ struct Visitor {
 impl Visitor {
     fn source(
         &mut self,
-        source: &Source,
+        source: &Holding,
         visit: &mut dyn FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ReadError> {
         for place in &source.places {
@@ -232,7 +232,7 @@ impl Visitor {
     }
 
     /// Reads a record into the buffer.
-    fn record(&mut self, source: &Source, place: &Place) -> Result<Header, ReadError> {
+    fn record(&mut self, source: &Holding, place: &Place) -> Result<Header, ReadError> {
         let at = u64::from(place.offset);
         let bad = || damaged(&source.name, place.offset as usize, "no whole record stands here");
         self.buffer.resize(READ_BYTES, 0);
@@ -255,7 +255,7 @@ impl Visitor {
 
     /// Within an epoch events follow each other without gaps; epochs never fall. Where an epoch begins, the events before it
     /// may be elsewhere: an owner can have begun from a snapshot that another one made.
-    fn check(&mut self, source: &Source, place: &Place, header: &Header) -> Result<(), ReadError> {
+    fn check(&mut self, source: &Holding, place: &Place, header: &Header) -> Result<(), ReadError> {
         let at = place.offset as usize;
         let indexed = header.kind == Kind::Events
             && header.system == self.system

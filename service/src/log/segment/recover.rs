@@ -1,6 +1,7 @@
 //! From a directory to a log that can be appended to. [`open`] reads from top to bottom.
 //!
-//! What a crash can leave is mended, and said: a torn tail, a segment that was being made, a trim half done. Anything else
+//! What a crash can leave is mended: a torn tail, and said; a segment that was being made, a trim half done, an index half written,
+//! which nobody need hear of. Anything else
 //! that is not what was written refuses the start, with file and offset.
 //!
 //! Checked here: every checksum, and that LSNs rise by one from the oldest record kept to the newest. That a system's events
@@ -295,7 +296,8 @@ impl Verified {
         Ok(())
     }
 
-    /// Cuts a torn tail: zeros from the last whole record to the end of the file as it was made.
+    /// Cuts a torn tail: zeros from the last whole record to the end of the file as it was made. The file keeps its length, and
+    /// one that lost some gets it back.
     fn mend(
         &mut self,
         name: &str,
@@ -315,7 +317,17 @@ impl Verified {
             }
         };
         let cut = torn as u64 + missing;
-        tracing::warn!(file = name, offset = scanned.end, bytes = cut, "a torn tail of the log is cut");
+        let offset = scanned.end;
+        if torn > 0 {
+            tracing::warn!(file = name, offset, bytes = cut, "a torn tail of the log is cut");
+        } else {
+            tracing::warn!(
+                file = name,
+                offset,
+                bytes = cut,
+                "the last segment is shorter than it was made: filled with zeros"
+            );
+        }
         let until = capacity.max(content.len() as u64);
         zero(file, scanned.end as u64, until).map_err(at(name))?;
         self.opened.cut_bytes = Some(cut);

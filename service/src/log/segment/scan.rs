@@ -107,7 +107,7 @@ pub fn visit_bytes(
 pub(crate) enum Ending {
     /// Zeros.
     Clean,
-    /// So many bytes, the last of them not zero, that no sync had covered.
+    /// So many bytes, the last of them not zero, and nothing in the segment proves that a sync had covered them.
     Torn(usize),
     /// Something that had been durable is not there: a whole record further on says so.
     Damaged,

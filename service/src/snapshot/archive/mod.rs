@@ -1,12 +1,12 @@
 //! The log's sealed segments: carried to the object store, then trimmed here.
 //!
-//! **Archived** means: the segment's object and its [`index`] are stored, in this order; what stood there already counts when it
-//! holds the same bytes. Keys: `log/<log id>/<segment, 20 digits>.seg.zst` (one zstd frame, level 1) and `….idx`. Both are written once, and again only where one is gone or not what it says. Where
+//! **Archived** means: the segment's object and its [`index`] are stored, in this order; an object that stood there already counts when it
+//! holds the same bytes; one whose index is there, too, was compared when that was written, and counts by its length. Keys: `log/<log id>/<segment, 20 digits>.seg.zst` (one zstd frame, level 1) and `….idx`. Both are written once, and again only where one is gone or not what it says. Where
 //! another process got there first with other bytes (a copied data directory), a suffix made from the content sets ours
 //! apart.
 //!
 //! **Trimmed** is a segment when it and all before it are archived, and for every system in it a *verified* snapshot covers its
-//! last event there. Verified is a snapshot when the row names it (which moves only after the put was acknowledged, and holds
+//! last event there, by its number (a system without a row needs none: nobody can ask for it, and the archive has its events). Verified is a snapshot when the row names it (which moves only after the put was acknowledged, and holds
 //! the checksum of what was put) and the object is there with the length that the row says: one `HEAD` for each snapshot that
 //! lets something go, which is less than its put cost.
 //!
@@ -132,7 +132,7 @@ pub struct ArchiveOptions {
     pub offload: Offload,
     /// How often it looks for sealed segments. Default: 10 s.
     pub look_every: Duration,
-    /// How many segments must have been sealed after one before its laggards are named; sooner, their own snapshots may come
+    /// How many segments must have been archived after one before its laggards are named; sooner, their own snapshots may come
     /// by themselves. Default: 1.
     pub newer_min: usize,
     /// How long an archived segment may be kept for laggards before they are told of in the log, once. Default: 5 min: their
@@ -169,7 +169,7 @@ pub struct ArchiveFigures {
     pub trimmed: u64,
     /// Turns that failed and were tried again.
     pub failures: u64,
-    /// Archived segments that some system's snapshot does not cover yet.
+    /// Archived segments from the first one on that some system's snapshot does not cover yet: trimming goes in order.
     pub pinned: u64,
     /// The oldest of them; 0: none.
     pub pinned_oldest: u64,

@@ -223,7 +223,7 @@ impl Archive {
 
     /// Gives `fold` what `sources` have of a system, in order and without gaps or doubles, until it has `until_seq`, wants no
     /// more, or nothing goes on where it is. Ask [`Fold::reached`] how far it came. Small segments are fetched some at a time;
-    /// what all readers together hold in memory is bounded.
+    /// what all readers together hold in memory is bounded, the segment that was read last apart, which is kept.
     ///
     /// # Errors
     /// The object store is down, or a segment is damaged; unless the fold settles for what it has.
