@@ -15,8 +15,8 @@ mod tests;
 pub(crate) trait Driver {
     /// What a slice gives.
     type Slice;
-    /// Makes both sides ready for the next pair, with nothing of the pair before left in them.
-    async fn renew(&mut self) -> Result<(), Error>;
+    /// Makes both sides ready for the next pair, `first` first, with nothing of the pair before left in them.
+    async fn renew(&mut self, first: Side) -> Result<(), Error>;
     /// Measures a slice of `side` for pair number `pair`: both slices of a pair get the same arrivals, payloads and delays.
     async fn slice(&mut self, side: Side, pair: u32) -> Result<Self::Slice, Error>;
     /// Whether somebody has asked for the end.
@@ -89,8 +89,8 @@ pub(crate) async fn run<D: Driver>(
             if driver.is_interrupted() {
                 return Ok((slices, Ended::Interrupted));
             }
-            driver.renew().await?;
             let first = first_of(seed, pair);
+            driver.renew(first).await?;
             for side in [first, opposite(first)] {
                 if driver.is_interrupted() {
                     return Ok((slices, Ended::Interrupted));

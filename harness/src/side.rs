@@ -186,25 +186,31 @@ impl Side {
         self.service = Some(service);
     }
 
-    /// Ends its service, where that is ours, and leaves another one on the same stores, stopped until [`Side::resume`]: another
-    /// process, of another copy of the program, with a data directory of its own.
+    /// Ends its service, where that is ours, on an unhindered link: what it still has to store is not what is measured.
     ///
     /// # Errors
-    /// When it does not end cleanly on being asked to, or does not start again.
-    pub(crate) async fn renew(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
+    /// When it does not end cleanly on being asked to.
+    pub(crate) async fn end(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
         if self.service.is_none() {
             return Ok(());
         }
-        // What it still has to store is not what is measured.
         self.set_link(ground, false).await?;
         self.resume();
-        if !self.stop(ground).await {
-            return Err(Error::Unexpected(format!("{}: the service did not stop cleanly", self.label)));
+        if self.stop(ground).await {
+            return Ok(());
         }
-        if let Some(launch) = &mut self.launch {
-            let service = launch.start_anew(ground.fleet).await?;
-            self.adopt(service);
-        }
+        Err(Error::Unexpected(format!("{}: the service did not stop cleanly", self.label)))
+    }
+
+    /// Starts another service on the same stores, where that is ours, and leaves it stopped until [`Side::resume`]: another
+    /// process, of another copy of the program, with a data directory of its own. To be called after [`Side::end`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) async fn begin_anew(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
+        let Some(launch) = &mut self.launch else { return Ok(()) };
+        let service = launch.start_anew(ground.fleet).await?;
+        self.adopt(service);
         self.pause();
         Ok(())
     }

@@ -99,9 +99,14 @@ pub(crate) struct Alternation<'a> {
 impl Driver for Alternation<'_> {
     type Slice = Measured;
 
-    async fn renew(&mut self) -> Result<(), Error> {
+    async fn renew(&mut self, first: Which) -> Result<(), Error> {
+        // Both are ended before either begins, and begin in the order in which they are measured: so neither side keeps the
+        // memory it had, and each is as often the one that had its choice.
         for side in self.sides.iter_mut() {
-            side.renew(self.ground).await?;
+            side.end(self.ground).await?;
+        }
+        for which in [first, opposite(first)] {
+            self.sides[which as usize].begin_anew(self.ground).await?;
         }
         Ok(())
     }

@@ -3,8 +3,8 @@ use super::*;
 /// Notes what it is asked for; is interrupted after so many slices.
 struct Notes {
     asked: Vec<(Side, u32)>,
-    /// After how many slices both sides were begun anew.
-    renewed_at: Vec<usize>,
+    /// After how many slices both sides were begun anew, and which one first.
+    renewed_at: Vec<(usize, Side)>,
     interrupted_after: usize,
 }
 
@@ -16,8 +16,8 @@ impl Notes {
 
 impl Driver for Notes {
     type Slice = (Side, u32);
-    async fn renew(&mut self) -> Result<(), Error> {
-        self.renewed_at.push(self.asked.len());
+    async fn renew(&mut self, first: Side) -> Result<(), Error> {
+        self.renewed_at.push((self.asked.len(), first));
         Ok(())
     }
     async fn slice(&mut self, side: Side, pair: u32) -> Result<(Side, u32), Error> {
@@ -47,7 +47,8 @@ async fn sides_alternate_in_quads_that_the_seed_draws() {
         let mut notes = Notes::new();
         let (slices, ended) = run(&mut notes, &Looks::once(6), seed, |_| false).await.unwrap();
         assert_eq!((slices.len(), ended), (12, Ended::Exhausted));
-        assert_eq!(notes.renewed_at, [0, 2, 4, 6, 8, 10], "before each pair, never within one");
+        let before_each_pair: Vec<_> = (0..12).step_by(2).map(|at| (at, notes.asked[at].0)).collect();
+        assert_eq!(notes.renewed_at, before_each_pair, "in the order in which they are measured");
         let order = letters(&notes.asked);
         let quads: Vec<&str> = (0..3).map(|quad| &order[4 * quad..4 * quad + 4]).collect();
         assert!(quads.iter().all(|quad| ["ABBA", "BAAB"].contains(quad)), "{order}");
