@@ -78,7 +78,7 @@ async fn measure(
 ) -> Result<Calibrated, Error> {
     let compare = &options.compare;
     let pilot = bench.pilot(compare, cancel).await?;
-    let rules = rules_of(rules::endpoints(&pilot.rungs, compare.margin, compare.pacing), compare, LOOKS);
+    let rules = rules_of(rules::endpoints(&pilot.seen, compare.margin, compare.pacing), compare, LOOKS);
     // Whole quads, so that a comparison's order is as balanced as any.
     let pairs = compare.pairs.next_multiple_of(2);
     let looks = Looks::once(pairs * options.runs.max(1));

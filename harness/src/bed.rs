@@ -58,7 +58,9 @@ impl Bed<'_> {
         let Some(text) = service_config::text(plan, places) else { return Ok(None) };
         let config = roles::write_config(self.dir, plan.label, &text)?;
         let env = self.service_env();
-        roles::service(self.fleet, &self.options.exe, &config, &self.data_dir(plan), &env).await.map(Some)
+        roles::service(self.fleet, "service", &self.options.exe, &config, &self.data_dir(plan), &env)
+            .await
+            .map(Some)
     }
 
     /// What is on the host of a rung's service: its log, and nothing of the stack's.

@@ -22,7 +22,7 @@ use crate::options::{BenchOptions, Error, STOP_DEADLINE};
 use crate::pacing::Pacing;
 use crate::pairs::{self, Ended, Looks};
 use crate::side::{Ground, Side};
-use crate::slice::{Alternation, Measured, Size};
+use crate::slice::{Alternation, Measured, Seen, Size};
 use crate::subject::{self, Subject};
 use crate::{merge, roles};
 
@@ -155,7 +155,7 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Starts everything. Both services run when this returns, B stopped.
+    /// Starts everything. Both services are there when this returns, and stopped.
     pub(crate) async fn start(
         options: &'a CompareOptions,
         exes: &[PathBuf; 2],
@@ -209,12 +209,14 @@ impl<'a> Bench<'a> {
         options: &CompareOptions,
         cancel: &CancellationToken,
     ) -> Result<Pilot, Error> {
-        let alternation = self.alternation(options, cancel, &|_, _| {});
+        let mut alternation = self.alternation(options, cancel, &|_, _| {});
+        // What is looked at is what will be measured.
+        pairs::Driver::renew(&mut alternation, Which::A).await?;
         let length = options.slice.unwrap_or(PILOT).min(PILOT);
-        let (pace_a, rung_a) = alternation.pilot(Which::A, length).await?;
-        let (pace_b, rung_b) = alternation.pilot(Which::B, length).await?;
+        let (pace_a, seen_a) = alternation.pilot(Which::A, length).await?;
+        let (pace_b, seen_b) = alternation.pilot(Which::B, length).await?;
         let size = Size::of(options.slice, [pace_a, pace_b], options.pacing)?;
-        Ok(Pilot { size, rungs: [rung_a, rung_b] })
+        Ok(Pilot { size, seen: [seen_a, seen_b] })
     }
 
     /// Slices of both sides, until a look finds everything decided by `rules`.
@@ -247,7 +249,7 @@ impl<'a> Bench<'a> {
         let rules = match &options.rules {
             Some(rules) => with_noise(Rules { looks_max: looks.count(), ..rules.clone() }, options),
             None => rules_of(
-                rules::endpoints(&pilot.rungs, options.margin, options.pacing),
+                rules::endpoints(&pilot.seen, options.margin, options.pacing),
                 options,
                 looks.count(),
             ),
@@ -302,7 +304,8 @@ impl<'a> Bench<'a> {
     pub(crate) fn config(&self, options: &CompareOptions) -> String {
         let mut text = format!("# {}\n", options.bench.command);
         for side in &self.sides {
-            text.push_str(&format!("\n# side {}: {}\n{}", side.which.name(), side.label, side.config));
+            let (name, label, anew) = (side.which.name(), &side.label, &side.anew);
+            text.push_str(&format!("\n# side {name}: {label}\n{anew}{}", side.config));
         }
         text
     }
@@ -329,7 +332,7 @@ pub(crate) fn environment_of_theirs(steal_pct: f64) -> Environment {
 #[derive(Debug)]
 pub(crate) struct Pilot {
     pub(crate) size: Size,
-    pub(crate) rungs: [Rung; 2],
+    pub(crate) seen: [Seen; 2],
 }
 
 /// The rules of a comparison of `endpoints`. An interval's part in the error probability is that of one of `looks_max` looks.

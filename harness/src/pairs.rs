@@ -15,7 +15,7 @@ mod tests;
 pub(crate) trait Driver {
     /// What a slice gives.
     type Slice;
-    /// Makes both sides ready for the next pair, `first` first, with nothing of the pair before left in them.
+    /// Makes both sides ready for the next pair, `first` first, as no slice before has had them.
     async fn renew(&mut self, first: Side) -> Result<(), Error>;
     /// Measures a slice of `side` for pair number `pair`: both slices of a pair get the same arrivals, payloads and delays.
     async fn slice(&mut self, side: Side, pair: u32) -> Result<Self::Slice, Error>;

@@ -58,15 +58,16 @@ pub(crate) async fn task_app(fleet: &Fleet, options: &BenchOptions) -> Result<Se
     Server::start(fleet, spec).await
 }
 
-/// Starts the service from a configuration file.
+/// Starts the service from a configuration file; `name` is its process's in errors and logs.
 pub(crate) async fn service(
     fleet: &Fleet,
+    name: &str,
     exe: &Path,
     config: &Path,
     data_dir: &Path,
     env: &[(String, String)],
 ) -> Result<Server, Error> {
-    let spec = Spec::role("service", exe)
+    let spec = Spec::role(name, exe)
         .args(["serve", "--die-with-stdin", "--config"])
         .arg(config)
         .arg("--data-dir")

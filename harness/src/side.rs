@@ -4,6 +4,7 @@
 //! database, its own prefix in the bucket and its own data directory. The one that is not measured is stopped (SIGSTOP), or,
 //! where its process is not ours, asked whether it is idle.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mipro_bench_reports::Side as Which;
@@ -62,11 +63,17 @@ pub(crate) struct Side {
     launch: Option<Launch>,
     /// The configuration of its service, without passwords.
     pub(crate) config: String,
+    /// How it was begun anew, as a comment in the configuration; empty where it was not.
+    pub(crate) anew: String,
+    /// What the service before this one did wrong at its end: the pair is set aside.
+    pub(crate) unclean: Option<String>,
 }
 
 /// How a side's service is started, and started again.
 #[derive(Debug)]
 struct Launch {
+    /// The child's name in errors and logs.
+    name: String,
     exe: PathBuf,
     config: PathBuf,
     data: PathBuf,
@@ -78,25 +85,34 @@ struct Launch {
 impl Launch {
     async fn start(&self, fleet: &Fleet, more_env: &[(String, String)]) -> Result<Server, Error> {
         let env: Vec<_> = self.env.iter().chain(more_env).cloned().collect();
-        roles::service(fleet, &self.exe, &self.config, &self.data, &env).await
+        roles::service(fleet, &self.name, &self.exe, &self.config, &self.data, &env).await
     }
 
-    /// Starts it from pages that no process before had, and on a directory that none had.
-    async fn start_anew(&mut self, fleet: &Fleet) -> Result<Server, Error> {
+    /// Starts it from a copy of its program, where there is one, and on a directory that none before had.
+    async fn start_anew(&mut self, fleet: &Fleet, copy: Option<&ProgramCopy>) -> Result<Server, Error> {
         self.renewals += 1;
-        let mut name = self.data.file_stem().unwrap_or_default().to_owned();
-        name.push(format!(".{}", self.renewals));
-        let before = std::mem::replace(&mut self.data, PathBuf::new());
-        self.data = before.with_file_name(name);
-        // One that is not there has held nothing.
-        let _gone = tokio::fs::remove_dir_all(&before).await;
-        let exe = self.exe.clone();
-        let copied = tokio::task::spawn_blocking(move || ProgramCopy::of(&exe)).await;
-        // Where the kernel gives no such file, it is started from where it lies.
-        let copy = copied.ok().and_then(|copy| copy.inspect_err(|error| not_copied(&self.exe, error)).ok());
-        let program = copy.as_ref().map_or_else(|| self.exe.clone(), ProgramCopy::path);
-        roles::service(fleet, &program, &self.config, &self.data, &self.env).await
+        let next = next_dir(&self.data, self.renewals);
+        let before = std::mem::replace(&mut self.data, next);
+        match tokio::fs::remove_dir_all(&before).await {
+            // An engine without a log has made none.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Write { path: before, source: error });
+            }
+            _ => {}
+        }
+        let program = copy.map_or_else(|| self.exe.clone(), ProgramCopy::path);
+        let small_segments = (SEGMENTS.0.to_owned(), SEGMENTS.1.to_owned());
+        let env: Vec<_> = self.env.iter().cloned().chain([small_segments]).collect();
+        let name = format!("{}.{}", self.name, self.renewals);
+        roles::service(fleet, &name, &program, &self.config, &self.data, &env).await
     }
+}
+
+/// `a`, `a.1`, `a.2`, …
+fn next_dir(dir: &Path, renewals: u32) -> PathBuf {
+    let mut name = dir.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".{renewals}"));
+    dir.with_file_name(name)
 }
 
 impl Side {
@@ -114,7 +130,9 @@ impl Side {
             };
             let (link, target) = (LinkSpec::loopback(), Some(url.clone()));
             let config = "# a service that runs already\n".to_owned();
-            return Ok(Self { which, label, plan: None, target, link, service: None, launch: None, config });
+            let (anew, unclean) = (String::new(), None);
+            let (plan, service, launch) = (None, None, None);
+            return Ok(Self { which, label, plan, target, link, service, launch, config, anew, unclean });
         };
         let plan = rung.plan();
         let link = match (subject, plan.link) {
@@ -133,8 +151,8 @@ impl Side {
                 let data = ground.dir.join("data").join(&name);
                 let mut env = stack.service_env();
                 env.push(api_keys());
-                env.push((SEGMENTS.0.to_owned(), SEGMENTS.1.to_owned()));
-                Some(Launch { exe: exe.to_owned(), config, data, env, renewals: 0 })
+                let name = format!("service-{name}");
+                Some(Launch { name, exe: exe.to_owned(), config, data, env, renewals: 0 })
             }
         };
         let service = match &launch {
@@ -148,10 +166,10 @@ impl Side {
                 &crate::ground::without_password(&blobs_url),
             ),
         );
-        let shown = shown.map(|text| format!("# {}={} in its environment\n{text}", SEGMENTS.0, SEGMENTS.1));
         let config = shown.unwrap_or_else(|| "# no service\n".to_owned());
         let target = service.as_ref().map(|service| service.url.clone());
-        Ok(Self { which, label, plan: Some(plan), target, link, service, launch, config })
+        let (plan, anew, unclean) = (Some(plan), String::new(), None);
+        Ok(Self { which, label, plan, target, link, service, launch, config, anew, unclean })
     }
 
     /// Its service, where that is ours.
@@ -186,20 +204,26 @@ impl Side {
         self.service = Some(service);
     }
 
-    /// Ends its service, where that is ours, on an unhindered link: what it still has to store is not what is measured.
-    ///
-    /// # Errors
-    /// When it does not end cleanly on being asked to.
+    /// Ends its service, where that is ours, on an unhindered link: what it still has to store is not what is measured. One that does
+    /// not end cleanly is noted in [`Side::unclean`].
     pub(crate) async fn end(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
+        self.unclean = None;
         if self.service.is_none() {
             return Ok(());
         }
         self.set_link(ground, false).await?;
         self.resume();
-        if self.stop(ground).await {
-            return Ok(());
+        if !self.stop(ground).await {
+            self.unclean = Some("the service before it did not stop cleanly".to_owned());
         }
-        Err(Error::Unexpected(format!("{}: the service did not stop cleanly", self.label)))
+        Ok(())
+    }
+
+    /// A copy of its program for the next process; none where the service is not ours.
+    pub(crate) async fn copy(&self) -> io::Result<Option<ProgramCopy>> {
+        let Some(exe) = self.launch.as_ref().map(|launch| launch.exe.clone()) else { return Ok(None) };
+        let copied = tokio::task::spawn_blocking(move || ProgramCopy::of(&exe)).await;
+        copied.map_err(io::Error::other)?.map(Some)
     }
 
     /// Starts another service on the same stores, where that is ours, and leaves it stopped until [`Side::resume`]: another
@@ -207,11 +231,20 @@ impl Side {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) async fn begin_anew(&mut self, ground: &Ground<'_>) -> Result<(), Error> {
+    pub(crate) async fn begin_anew(
+        &mut self,
+        ground: &Ground<'_>,
+        copy: Option<&ProgramCopy>,
+    ) -> Result<(), Error> {
         let Some(launch) = &mut self.launch else { return Ok(()) };
-        let service = launch.start_anew(ground.fleet).await?;
+        let service = launch.start_anew(ground.fleet, copy).await?;
         self.adopt(service);
         self.pause();
+        let from = if copy.is_some() { "a copy of its program in memory" } else { "its program's one file" };
+        let (name, value) = SEGMENTS;
+        self.anew = format!(
+            "# begun anew before each pair, from {from}, on a new data directory, with {name}={value}\n"
+        );
         Ok(())
     }
 
@@ -270,11 +303,6 @@ impl Side {
             ..mipro_loadgen::Options::default()
         }
     }
-}
-
-fn not_copied(program: &Path, error: &std::io::Error) {
-    let program = program.display();
-    tracing::warn!(%program, %error, "not copied: all its processes are started from one file, and share its place in the caches");
 }
 
 /// A database and a prefix for this side alone. Where the servers are somebody else's, nothing is made in their database:

@@ -10,8 +10,10 @@
 //! the pairs differ by, and so of the interval (Kalibera and Jones, *Rigorous benchmarking in reasonable time*, 2013; Mytkowicz et
 //! al., *Producing wrong data without doing anything obviously wrong*, 2009).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use mipro_bench_reports::compare::Slice;
 use mipro_bench_reports::{Rung, Side as Which};
 use mipro_loadgen::{Options as Load, Outcome, Warmup};
@@ -32,6 +34,8 @@ mod tests;
 const REQUESTS_AIM: f64 = 200.0;
 /// How long a slice may become to get there.
 const SLICE_MAX: Duration = Duration::from_secs(5);
+/// Rollouts that may do without a stage which is still one of every rollout.
+const WITHOUT_MAX: f64 = 0.1;
 /// What begins a slice and is thrown away.
 const WARM_IN: Duration = Duration::from_millis(400);
 /// Stolen time above which a slice says more about the hypervisor than about a side, in percent, unless told otherwise.
@@ -74,6 +78,26 @@ impl Size {
     }
 }
 
+/// What a pilot saw of a side.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) rung: Rung,
+    /// Stages that ran in nearly each rollout. Of others the median of what a rollout spends in them says nothing: most may do
+    /// without.
+    pub(crate) steady: BTreeSet<String>,
+}
+
+/// The stages among a generator's histograms of nanoseconds a rollout that more than nine rollouts of ten ran. Where one did not
+/// run the sample is 1 ns ([`Outcome::histograms`]).
+fn steady(histograms: &BTreeMap<String, Histogram<u64>>) -> BTreeSet<String> {
+    let stages =
+        histograms.iter().filter_map(|(name, samples)| Some((name.strip_prefix("stages.")?, samples)));
+    stages
+        .filter(|(_, samples)| samples.value_at_quantile(WITHOUT_MAX) > 1)
+        .map(|(stage, _)| stage.to_owned())
+        .collect()
+}
+
 /// A slice as the statistics see it, and as the report does.
 #[derive(Debug)]
 pub(crate) struct Measured {
@@ -105,8 +129,17 @@ impl Driver for Alternation<'_> {
         for side in self.sides.iter_mut() {
             side.end(self.ground).await?;
         }
-        for which in [first, opposite(first)] {
-            self.sides[which as usize].begin_anew(self.ground).await?;
+        let [one, other] = [first, opposite(first)];
+        let copies = match (self.side(one).copy().await, self.side(other).copy().await) {
+            (Ok(one), Ok(other)) => [one, other],
+            // One from memory and one from a file would be another comparison.
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "programs can't be copied: both sides are started from their files");
+                [None, None]
+            }
+        };
+        for (which, copy) in [one, other].into_iter().zip(&copies) {
+            self.sides[which as usize].begin_anew(self.ground, copy.as_ref()).await?;
         }
         Ok(())
     }
@@ -126,9 +159,10 @@ impl Driver for Alternation<'_> {
         };
         let started_s = clock::now().saturating_duration_since(self.started).as_secs_f64();
         let unrest = self.side(opposite(which)).unrest(self.ground).await;
+        let unclean = self.side(which).unclean.clone();
         let (outcome, used) = self.measure(which, load).await?;
         let mut rung = rung_of(self.side(which), &outcome);
-        rung.validity.reasons.extend(unrest);
+        rung.validity.reasons.extend(unrest.into_iter().chain(unclean));
         rung.validity.reasons.extend(
             (used.steal_pct > self.steal_pct_max).then(|| {
                 format!("{:.0} % of the machine's time was taken by the hypervisor", used.steal_pct)
@@ -164,7 +198,7 @@ impl Alternation<'_> {
     }
 
     /// A first look at a side, which no figure shows: how fast it goes under the closed model, and what its stages are.
-    pub(crate) async fn pilot(&self, which: Which, length: Duration) -> Result<(Pace, Rung), Error> {
+    pub(crate) async fn pilot(&self, which: Which, length: Duration) -> Result<(Pace, Seen), Error> {
         let load = Load {
             rollout_prefix: "pilot".to_owned(),
             rollouts: 0,
@@ -183,7 +217,7 @@ impl Alternation<'_> {
         let requests = rung.steps.values().map(|step| step.service.count).sum::<u64>() as f64;
         let pace =
             Pace { rate: outcome.rollouts_per_second(), requests: requests / rung.accounting.ok as f64 };
-        Ok((pace, rung))
+        Ok((pace, Seen { steady: steady(&outcome.histograms()), rung }))
     }
 
     async fn measure(&self, which: Which, mut load: Load) -> Result<(Outcome, Used), Error> {

@@ -7,7 +7,7 @@
 //!
 //! **What a tail may be.** Events follow the snapshot one by one. Where some are missing, all is read once more, for the trimmer
 //! may have come between (`Failed::Gap`); if they are still missing, the system is refused, as it is at once where the log here has a
-//! hole between two events of its own. Epochs never fall: two writers at one log
+//! hole between two events of one epoch. Epochs never fall: two writers at one log
 //! are refused. What the snapshot covers already is passed over without a look at it. A refusal concerns one system.
 //!
 //! **The life of an epoch.** A system is made under epoch 1. Each load takes the next: one more than the highest that it finds

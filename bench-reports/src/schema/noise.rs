@@ -67,7 +67,7 @@ impl Machine {
 
 impl NoiseFloor {
     /// The value of [`NoiseFloor::schema`].
-    pub const SCHEMA: &str = "mipro.noise/1";
+    pub const SCHEMA: &str = "mipro.noise/2";
 
     /// Half the width of `endpoint`'s intervals, a share; `None` where it was not measured.
     #[must_use]

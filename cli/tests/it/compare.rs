@@ -56,7 +56,11 @@ fn a_slower_side_regresses_with_the_stages_name_and_99() {
     assert_eq!(log.lines().filter(|line| line.starts_with("Tag=")).count(), 20, "{log}");
     let config = std::fs::read_to_string(dir.path().join("out/config.toml")).unwrap();
     assert!(
-        config.contains("# side A") && config.contains("mipro.db-b") && config.contains("bench/b"),
+        config.contains("# side A")
+            && config.contains("mipro.db-b")
+            && config.contains("bench/b")
+            && config.matches("# begun anew before each pair, from a copy of its program in memory").count()
+                == 2,
         "{config}"
     );
 }
@@ -300,7 +304,7 @@ fn a_machine_is_held_against_itself_and_later_comparisons_know_it() {
     assert_eq!(status.code(), Some(0), "{stderr}");
     assert!(stdout.starts_with("held against itself, overhead p50 differs by"), "{stdout}");
     let floor: Value = serde_json::from_slice(&std::fs::read(&noise).unwrap()).unwrap();
-    assert_eq!((&floor["schema"], &floor["pairs"]), (&"mipro.noise/1".into(), &4.into()));
+    assert_eq!((&floor["schema"], &floor["pairs"]), (&"mipro.noise/2".into(), &4.into()));
     let fresh = floor["fresh"].as_array().unwrap();
     assert!(fresh.iter().any(|of| of["endpoint"] == "overhead" && of["comparisons"] == 2), "{floor}");
     assert!(floor["redrawn"][0]["comparisons"] == 5, "{floor}");

@@ -5,23 +5,22 @@ use std::collections::BTreeSet;
 use mipro_bench_reports::Rung;
 use mipro_bench_reports::compare::Endpoint;
 
+use super::Seen;
+
 use crate::pacing::Pacing;
 
 /// Share of the service's own time from which a stage is gated: of smaller ones a margin says nothing that anybody would
 /// notice, and each gate more is one more that noise can hold open.
 const STAGE_SHARE_MIN: f64 = 0.05;
-/// Times a rollout that a stage runs, from which on it is gated: what is compared is what it takes of a rollout, and the median
-/// of that says nothing of what most rollouts do without.
-const RUNS_MIN: f64 = 0.9;
 /// The generator's and the LLM's own times: none of the service's doing.
 const NOT_OURS: [&str; 3] = ["llm.connect", "llm.first_byte", "llm.body"];
 
 /// The whole rollout's and the service's own median are gated, and the median of every stage that has a share worth a gate
-/// and runs in each rollout of both sides; at light load, the whole rollout's p90, too. The steps of a rollout, the other stages,
+/// and runs in nearly each rollout of both sides; at light load, the whole rollout's p90, too. The steps of a rollout, the other stages,
 /// and the tails are shown. A stage's time is what it takes of one rollout, over all its calls: that of a single call would mix
 /// calls that wait with calls that don't, and its median would stand on neither.
-pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64, pacing: Pacing) -> Vec<Endpoint> {
-    let [a, b] = pilots;
+pub(crate) fn endpoints(pilots: &[Seen; 2], margin: f64, pacing: Pacing) -> Vec<Endpoint> {
+    let [a, b] = pilots.each_ref().map(|pilot| &pilot.rung);
     let mut endpoints = vec![Endpoint::gated("rollout.response", 0.5, margin)];
     if a.overhead.count > 0 && b.overhead.count > 0 {
         endpoints.push(Endpoint::gated("overhead", 0.5, margin));
@@ -32,9 +31,9 @@ pub(crate) fn endpoints(pilots: &[Rung; 2], margin: f64, pacing: Pacing) -> Vec<
     let names: BTreeSet<&String> = a.stages.keys().chain(b.stages.keys()).collect();
     for stage in names {
         let name = format!("stages.{stage}");
-        let runs = |pilot: &Rung| pilot.stages.get(stage).is_some_and(|s| s.calls_per_rollout >= RUNS_MIN);
-        let weighs = pilots.iter().any(|pilot| share(pilot, stage) >= STAGE_SHARE_MIN);
-        let gated = pilots.iter().all(runs) && weighs && !NOT_OURS.contains(&stage.as_str());
+        let steady = pilots.iter().all(|pilot| pilot.steady.contains(stage));
+        let weighs = [a, b].into_iter().any(|rung| share(rung, stage) >= STAGE_SHARE_MIN);
+        let gated = steady && weighs && !NOT_OURS.contains(&stage.as_str());
         endpoints.push(if gated { Endpoint::gated(&name, 0.5, margin) } else { Endpoint::shown(&name, 0.5) });
     }
     // Near saturation a tail is made of queues, and says more about the load than about a side.

@@ -23,3 +23,16 @@ fn a_slice_is_as_long_as_the_slower_side_needs() {
     assert_eq!(light, size(240, 48, Some(120.0)));
     assert!(Size::of(None, [pace(500.0, 2.0), pace(40.0, 2.0)], Pacing::Rate(41.0)).is_err());
 }
+
+#[test]
+fn a_stage_of_every_rollout_is_told_from_one_that_runs_often_in_few() {
+    let of = |ran: u64| {
+        let mut samples = Histogram::new(3).unwrap();
+        samples.record_n(60_000, ran).unwrap();
+        samples.record_n(1, 100 - ran).unwrap();
+        samples
+    };
+    let all = [("stages.db.query", 100), ("stages.queue", 95), ("stages.s3.get", 34), ("groups.db", 100)];
+    let all = all.map(|(name, ran)| (name.to_owned(), of(ran))).into_iter().collect();
+    assert_eq!(steady(&all), ["db.query", "queue"].map(str::to_owned).into_iter().collect());
+}

@@ -57,15 +57,6 @@ impl Events {
             newest_lsn = opened.durable.0,
             "the event log is open"
         );
-        if let Some(cut_bytes) = opened.cut_bytes {
-            let (file, offset) = opened.cut_at.unwrap_or_default();
-            tracing::warn!(
-                cut_bytes,
-                file,
-                offset,
-                "the log ended in bytes that are no whole record, and nothing says that they had been synced; they are cut off"
-            );
-        }
         if level == DurabilityLevel::Disk && disk::is_temporary(&dir).unwrap_or(false) {
             tracing::warn!(
                 dir = %dir.display(),

@@ -38,8 +38,8 @@
 //!    acknowledged, every held answer becomes a 503, and the process ends (unless it shall serve unrecorded); the next start folds what
 //!    the disk has. A wait has a limit (a setting): beyond it the caller hears 503 and doesn't know, as with the log's death; the
 //!    event is in the log, and counts if it gets to the disk.
-//! 7. **Save**, behind the answers: after 10,000 events, when they come to twice the last snapshot's bytes, or when the oldest is
-//!    30 s old (settings: `[snapshot]`), and when the system leaves memory. It waits until
+//! 7. **Save**, behind the answers: after 10,000 events, when they come to twice the last snapshot's bytes (and to 256 KiB), or when the
+//!    oldest is 30 s old (settings: `[snapshot]`; at `memory` `[cache]`), and when the system leaves memory. It waits until
 //!    the log is *on the disk* up to the state's last event, puts the snapshot ([`crate::snapshot::writer`]), then moves the
 //!    row. Only what a snapshot covers, and the archive has, is trimmed from the log (a system whose row somebody removed needs no
 //!    snapshot: nobody can ask for it).

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
-/// A copy of a program that lies in pages of its own, to start processes from; gone when it is dropped and they have ended.
+/// A copy of a program in a file of its own, to start processes from; gone when it is dropped and they have ended.
 ///
 /// Where a program's pages lie decides which of them share a place in the caches: processes that map the same file share that
 /// luck, and two files of the same bytes don't (Mytkowicz et al., *Producing wrong data without doing anything obviously wrong*,
@@ -23,7 +25,7 @@ impl ProgramCopy {
     /// The program can't be read, or the kernel gives no anonymous files, or no memory for one.
     pub fn of(program: &Path) -> io::Result<Self> {
         let mut from = File::open(program)?;
-        let mut file = File::from(memfd_create("mipro", MemfdFlags::CLOEXEC)?);
+        let mut file = File::from(executable()?);
         io::copy(&mut from, &mut file)?;
         Ok(Self { file })
     }
@@ -31,9 +33,15 @@ impl ProgramCopy {
     /// Where it can be started from, as long as this lives.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        use std::os::fd::AsRawFd as _;
-
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
+    }
+}
+
+/// An anonymous file that may be started. Kernels before 6.3 don't know that this has to be said, later ones may insist.
+fn executable() -> Result<OwnedFd, Errno> {
+    match memfd_create("mipro", MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create("mipro", MemfdFlags::CLOEXEC),
+        other => other,
     }
 }
 

@@ -319,7 +319,12 @@ impl Verified {
         let cut = torn as u64 + missing;
         let offset = scanned.end;
         if torn > 0 {
-            tracing::warn!(file = name, offset, bytes = cut, "a torn tail of the log is cut");
+            tracing::warn!(
+                file = name,
+                offset,
+                bytes = cut,
+                "the log ends in bytes that are no whole record, and nothing says that they had been synced: cut off"
+            );
         } else {
             tracing::warn!(
                 file = name,
